@@ -1,0 +1,3 @@
+"""quant-gate: a pytest gate for llama.cpp quantization pull requests."""
+
+__version__ = "0.1.0"

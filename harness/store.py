@@ -1,0 +1,165 @@
+"""Content-addressed files: atomic writes, locks, eviction.
+
+Layout: ``<root>/<kind>/<key>/``, one folder an entry, valid only once it holds
+the file ``stamp.json``. Two processes may race: each writes into a temporary
+folder of its own and `os.replace` decides; the lock only saves work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness.errors import InfrastructureError
+
+STAMP = "stamp.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The cache folder; made with mode 0700 on first use."""
+
+    root: Path
+
+    def folder(self, kind: str) -> Path:
+        """Return ``<root>/<kind>``, made if need be."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = self.root / kind
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def find(self, kind: str, key: str) -> Path | None:
+        """Return the entry's folder if it is stamped, and mark it as used now."""
+        entry = self.folder(kind) / key
+        if not (entry / STAMP).exists():
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(entry / STAMP)
+        return entry
+
+    def stamp(self, kind: str, key: str) -> dict[str, Any]:
+        """Return what `make` recorded of an entry."""
+        loaded: dict[str, Any] = json.loads((self.folder(kind) / key / STAMP).read_text())
+        return loaded
+
+    @contextlib.contextmanager
+    def lock(self, kind: str, key: str) -> Iterator[None]:
+        """Hold the entry: no other process makes or evicts it meanwhile."""
+        locks = self.folder("locks")
+        with FileLock(locks / f"{kind}-{key}.lock"):
+            yield
+
+    def make(self, kind: str, key: str, fill: Callable[[Path], dict[str, Any]]) -> Path:
+        """Return the entry's folder; ``fill(folder)`` makes it, once, if it is not there.
+
+        ``fill`` gets an empty folder and returns what the stamp records. If it
+        raises, the folder is removed and nothing is left behind. Raises
+        InfrastructureError when the disk is full.
+        """
+        with self.lock(kind, key):
+            found = self.find(kind, key)
+            if found is not None:
+                return found
+            target = self.folder(kind) / key
+            temporary = Path(tempfile.mkdtemp(prefix=f".{key[:16]}-", dir=target.parent))
+            try:
+                with disk_full_is_clear(target.parent):
+                    record = fill(temporary)
+                    write_atomically(temporary / STAMP, json.dumps(record, indent=1).encode())
+                if target.exists():  # an unstamped leftover of a killed run
+                    remove_tree(target)
+                temporary.rename(target)
+            except BaseException:
+                remove_tree(temporary)
+                raise
+            return target
+
+    def evict(self, kind: str, max_bytes: int) -> None:
+        """Remove the entries used longest ago until ``kind`` fits; entries in use stay."""
+        entries = []
+        for stamp in self.folder(kind).glob(f"*/{STAMP}"):
+            with contextlib.suppress(OSError):
+                entries.append((stamp.stat().st_mtime, folder_bytes(stamp.parent), stamp.parent))
+        total = sum(size for _, size, _ in entries)
+        for _, size, entry in sorted(entries, key=lambda e: e[0]):
+            if total <= max_bytes:
+                return
+            lock = FileLock(self.folder("locks") / f"{kind}-{entry.name}.lock")
+            try:
+                with lock.acquire(timeout=0):
+                    remove_tree(entry)
+                    total -= size
+            except Timeout:
+                continue
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` never holds a part of it (temporary, fsync, replace)."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+@contextlib.contextmanager
+def disk_full_is_clear(where: Path) -> Iterator[None]:
+    """Turn ENOSPC and EDQUOT into an InfrastructureError that says what is free."""
+    try:
+        yield
+    except OSError as error:
+        import errno
+
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(where).free
+        raise InfrastructureError(
+            f"no space left in {where}: {free / 1e9:.2f} GB free",
+            hint="free some, or put the cache elsewhere with --quant-cache-dir=DIR",
+        ) from error
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder, read-only parts of it too."""
+
+    def make_writable(function: Callable[[str], object], name: str, _: object) -> None:
+        for target in (Path(name).parent, Path(name)):
+            with contextlib.suppress(OSError):
+                target.chmod(0o700)
+        with contextlib.suppress(OSError):
+            function(name)
+
+    shutil.rmtree(path, onerror=make_writable)
+
+
+def folder_bytes(path: Path) -> int:
+    """Return the bytes of all files below ``path``."""
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file() and not f.is_symlink())
+
+
+def digest(*parts: object) -> str:
+    """Return a key for content: 32 hex digits over the parts' JSON."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
