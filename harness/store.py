@@ -8,6 +8,7 @@ folder of its own and `os.replace` decides; the lock only saves work.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -84,6 +85,20 @@ class Store:
                 raise
             return target
 
+    def sha256_of(self, path: Path) -> str:
+        """Return a file's SHA-256, remembered by path, size and time of change.
+
+        A BF16 model of 200 GB takes minutes to hash; it is hashed once.
+        """
+        state = path.stat()
+        key = digest(str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ino)
+        note = self.folder("hashes") / key
+        if note.exists():
+            return note.read_text()
+        found = file_sha256(path)
+        write_atomically(note, found.encode())
+        return found
+
     def evict(self, kind: str, max_bytes: int) -> None:
         """Remove the entries used longest ago until ``kind`` fits; entries in use stay."""
         entries = []
@@ -124,8 +139,6 @@ def disk_full_is_clear(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        import errno
-
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         free = shutil.disk_usage(where).free

@@ -1,0 +1,153 @@
+"""The baseline's file: the BF16 reference of every scored token, compact and readable by chunk.
+
+A plain ``.npz`` (a zip of ``.npy`` members, readable with `numpy.load`), so
+that any chunk is read alone and writing streams. Members, with ``NNNNN`` the
+chunk's number:
+
+``tokens``         int32 [n_chunks, n_ctx], the token stream, BOS in place
+``NNNNN/counts``   uint32 [n_scored], tokens kept per row
+``NNNNN/ids``      uint16 or int32 [n_kept], the kept tokens, ascending within a row
+``NNNNN/codes``    uint16 [n_kept], −ln p in steps of 1/2048 nat
+``NNNNN/rest``     float32 [n_scored], ln p of all other tokens together (−inf: none)
+``NNNNN/next``     float32 [n_scored], ln p of the token that really follows, exact
+``NNNNN/top``      int32 [n_scored], argmax of the full distribution
+
+Kept are the tokens that hold all but ``epsilon`` of p. On reading, a row is
+scaled to sum to 1 again, so that it is a true distribution: the KLD to it is
+never negative, and an identical model scores the squared rounding of a step,
+about 1e-8 nats, where a clamped table of logits has an error that grows with
+the vocabulary.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.domain import I32, ReferenceChunk
+from harness.errors import InfrastructureError
+
+FORMAT_VERSION = 1
+STEPS_PER_NAT = 2048
+MAX_CODE = 65535  # −32 nats: a probability of 1e-14 no longer weighs
+
+
+class BaselineWriter:
+    """Writes a baseline chunk by chunk; use it as a context manager."""
+
+    def __init__(self, path: Path, tokens: I32, n_vocab: int) -> None:
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9)
+        self._id_dtype = np.uint16 if n_vocab <= 1 << 16 else np.int32
+        self._member("tokens", tokens.astype(np.int32))
+
+    def __enter__(self) -> BaselineWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._zip.close()
+
+    def add(self, number: int, chunk: ReferenceChunk) -> None:
+        """Append chunk ``number``."""
+        codes = np.rint(-chunk.logp * STEPS_PER_NAT)
+        stem = f"{number:05d}"
+        self._member(f"{stem}/counts", np.diff(chunk.offsets).astype(np.uint32))
+        self._member(f"{stem}/ids", chunk.ids.astype(self._id_dtype))
+        self._member(f"{stem}/codes", np.clip(codes, 0, MAX_CODE).astype(np.uint16))
+        self._member(f"{stem}/rest", chunk.rest_logp.astype(np.float32))
+        self._member(f"{stem}/next", chunk.next_logp.astype(np.float32))
+        self._member(f"{stem}/top", chunk.top_ids.astype(np.int32))
+
+    def _member(self, name: str, array: NDArray[Any]) -> None:
+        # a fixed date, so that the same content is the same file
+        info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+        info.compress_type = zipfile.ZIP_DEFLATED
+        with self._zip.open(info, "w", force_zip64=True) as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An opened baseline file; chunks are read when asked for."""
+
+    path: Path
+    tokens: I32
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks in the file."""
+        return int(self.tokens.shape[0])
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens a chunk."""
+        return int(self.tokens.shape[1])
+
+    def chunk(self, number: int) -> ReferenceChunk:
+        """Read chunk ``number``. Raises InfrastructureError where the file is damaged."""
+        return next(self.chunks([number]))
+
+    def chunks(self, numbers: list[int]) -> Iterator[ReferenceChunk]:
+        """Read the chunks ``numbers`` in that order."""
+        with _opened(self.path) as members:
+            for number in numbers:
+                try:
+                    yield _decode(members, number, self.tokens)
+                except (KeyError, ValueError, zipfile.BadZipFile, OSError, EOFError) as error:
+                    raise _damaged(self.path, f"chunk {number}: {error}") from None
+
+
+def open_baseline(path: Path) -> Baseline:
+    """Open a baseline. Raises InfrastructureError when it is missing or damaged."""
+    if not path.is_file():
+        raise InfrastructureError(
+            f"the baseline is missing: {path}", hint="make it with: python -m harness baseline"
+        )
+    try:
+        with _opened(path) as members:
+            return Baseline(path, np.asarray(members["tokens"], dtype=np.int32))
+    except (KeyError, ValueError, zipfile.BadZipFile, OSError, EOFError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _opened(path: Path) -> Any:
+    return np.load(path, allow_pickle=False)
+
+
+def _damaged(path: Path, why: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"the baseline {path} is damaged ({path.stat().st_size:,} bytes): {why}",
+        hint="restore it (git checkout), or make it again with: python -m harness baseline",
+    )
+
+
+def _decode(members: Any, number: int, tokens: I32) -> ReferenceChunk:
+    stem = f"{number:05d}"
+    counts = np.asarray(members[f"{stem}/counts"], dtype=np.int64)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    logp = -np.asarray(members[f"{stem}/codes"], dtype=np.float64) / STEPS_PER_NAT
+    rest = np.asarray(members[f"{stem}/rest"], dtype=np.float64)
+    if offsets[-1] != logp.size or counts.size != rest.size or counts.min(initial=1) < 1:
+        raise ValueError("its members do not fit together")
+    total = np.log(np.add.reduceat(np.exp(logp), offsets[:-1]) + np.exp(rest))
+    first = tokens.shape[1] // 2
+    return ReferenceChunk(
+        offsets=offsets,
+        ids=np.asarray(members[f"{stem}/ids"], dtype=np.int32),
+        logp=logp - np.repeat(total, counts),
+        rest_logp=rest - total,
+        next_ids=tokens[number, first + 1 :],
+        next_logp=np.asarray(members[f"{stem}/next"], dtype=np.float64),
+        top_ids=np.asarray(members[f"{stem}/top"], dtype=np.int32),
+    )
