@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -133,6 +134,22 @@ def test_one_side_above_the_floor_is_judged(measurement, hardness) -> None:
     assert result.equal_size.pct == pytest.approx(100)
 
 
+def test_a_pr_under_the_floor_can_still_be_better(measurement, hardness) -> None:
+    pr = measurement("Q8", 10 * GB, 0 * hardness)
+    main = measurement("Q8", 10 * GB, 2 * KLD_FLOOR * hardness)
+    result = judge("Q8", pr, main, [main], Policy.EQUAL_SIZE, 1.0)
+    assert result.verdict is Verdict.BETTER
+    assert result.equal_size.pct == pytest.approx(-50)
+
+
+def test_of_main_s_files_of_one_size_its_own_of_the_recipe_counts(measurement, hardness) -> None:
+    main = measurement("Q2", 10 * GB, 0.4 * hardness)
+    twin = measurement("Q2_alt", 10 * GB, 0.3 * hardness)
+    result = judge("Q2", main, main, [twin, main], Policy.EQUAL_SIZE, 1.0)
+    assert result.neighbours == ("Q2",)
+    assert result.verdict is Verdict.SAME
+
+
 def test_an_inconclusive_note_says_what_could_have_been_seen(judged) -> None:
     result = judged(10, 0.4, jitter=0.3)
     assert result.verdict is Verdict.INCONCLUSIVE
@@ -166,6 +183,18 @@ def test_same_top_is_a_ratio_of_disagreement(measurement, hardness) -> None:
     for same_top, other in ((1.0, main), (0.8, measurement("Q2", GB, hardness, same_top=1.0))):
         pr = measurement("Q2", GB, hardness, same_top=same_top)
         assert judge("Q2", pr, other, [other], Policy.EQUAL_SIZE, 1.0).same_top_diff is None
+
+
+def test_resamples_that_miss_every_disagreement_leave_the_interval_finite(
+    measurement, hardness
+) -> None:
+    main = measurement("Q2", GB, hardness)
+    same_top = np.ones_like(main.scores.same_top)
+    same_top[5, 3] = False  # a third of the resamples miss chunk 5
+    pr = replace(main, scores=replace(main.scores, same_top=same_top))
+    diff = judge("Q2", pr, main, [main], Policy.EQUAL_SIZE, 1.0).same_top_diff
+    assert diff.ln_ratio == pytest.approx(math.log(1 / 1280 / 0.2))
+    assert diff.low == pytest.approx(math.log(0.5 / 1280 / 0.2))
 
 
 def test_other_chunks_are_refused(measurement, hardness, ladder) -> None:

@@ -200,6 +200,16 @@ def test_a_reference_that_does_not_fit_is_refused(change, words: str) -> None:
         score_chunk(logits, change(a_reference()))
 
 
+def test_a_row_beyond_the_first_block_is_named_by_its_number_in_the_chunk() -> None:
+    n_vocab = BLOCK_ELEMENTS // 2
+    logits = np.zeros((5, n_vocab), dtype=np.float32)
+    reference = reduce_logits(logits, np.zeros(5, dtype=np.int32), 0.5)
+    rest_logp = reference.rest_logp.copy()
+    rest_logp[3] = 0
+    with pytest.raises(ValueError, match=r"row 3 sums to 1\.5"):
+        score_chunk(logits, replace(reference, rest_logp=rest_logp))
+
+
 def test_a_rest_where_every_token_is_kept_is_refused() -> None:
     base, _, following = chunk(5, n_scored=4, n_vocab=30)
     reference = reduce_logits(base, following, 0.0)
