@@ -84,7 +84,7 @@ def load_manifest(folder: Path) -> Manifest:
         )
     try:
         return Manifest(**{**data, "recipes": tuple(data["recipes"])})
-    except TypeError as error:
+    except (KeyError, TypeError) as error:
         raise InfrastructureError(f"{path} is no manifest: {error}") from None
 
 

