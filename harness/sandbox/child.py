@@ -48,7 +48,7 @@ class Child:
         stdin: int | None = None,
         append: bool = False,
     ) -> None:
-        self._private = Path(tempfile.mkdtemp(prefix="quant-gate-"))
+        self._private = Path(tempfile.mkdtemp(prefix="quant-gate-"))  # HOME and TMPDIR
         self._closing = contextlib.ExitStack()
         self._closing.callback(remove_tree, self._private)
         try:
@@ -61,7 +61,7 @@ class Child:
             self._closing.callback(self._let_go)
             try:
                 self._process = subprocess.Popen(
-                    [*_SUPERVISOR, str(lifeline), program, *command[1:]],
+                    [*_SUPERVISOR, str(lifeline), str(self._private), program, *command[1:]],
                     stdin=subprocess.DEVNULL if stdin is None else stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,

@@ -1,10 +1,11 @@
 """Runs one command, and ends everything that it started.
 
-A script of its own, started by `process.py`: ``python -I -S supervise.py LIFELINE COMMAND…``.
-LIFELINE is the read end of a pipe whose other end the harness alone holds: its end of
-file means "end the tree", also when the harness was killed. As a "subreaper" the script
-inherits every descendant whose parent died, so neither a double fork nor a session of
-its own hides one. It exits as the command did, by the same signal if one killed it.
+A script of its own, started by `child.py`:
+``python -I -S supervise.py LIFELINE PRIVATE COMMAND…``. LIFELINE is the read end of a pipe
+whose other end the harness alone holds: its end of file means "end the tree", also when
+the harness was killed. As a "subreaper" the script inherits every descendant whose parent
+died, so neither a double fork nor a session of its own hides one. At the end it removes
+the folder PRIVATE and exits as the command did, by the same signal if one killed it.
 """
 
 import contextlib
@@ -23,13 +24,14 @@ GIVE_UP_S = 10.0  # a process that hangs in the kernel outlives SIGKILL
 
 
 def main() -> None:
-    """Run ``sys.argv[2:]`` and exit as it did."""
-    lifeline, command = int(sys.argv[1]), sys.argv[2:]
+    """Run ``sys.argv[3:]`` and exit as it did."""
+    lifeline, private, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     os.set_inheritable(lifeline, False)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is expected: no file for it
     signals = _signals_as_bytes()
     child = _spawn(command)
+    _close_the_commands_descriptors()
 
     ended: dict[int, int] = {}  # wait status by process
     while child not in ended:
@@ -39,6 +41,7 @@ def main() -> None:
             break
         _reap(ended)
     _end_descendants(ended)
+    _remove(private)
     _exit_like(ended.get(child, signal.SIGKILL))
 
 
@@ -62,6 +65,15 @@ def _spawn(command: list[str]) -> int:
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
     os._exit(127)
+
+
+def _close_the_commands_descriptors() -> None:
+    """Their other ends must see it when the command closes them; output stays."""
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        descriptor = int(entry.name)
+        with contextlib.suppress(OSError):  # the listing's own
+            if descriptor not in (1, 2) and os.get_inheritable(descriptor):
+                os.close(descriptor)
 
 
 def _reap(ended: dict[int, int]) -> None:
@@ -99,6 +111,15 @@ def _descendants() -> list[int]:
         found += below
         queue += below
     return found
+
+
+def _remove(folder: str) -> None:
+    try:
+        Path(folder).rmdir()
+    except OSError:
+        import shutil  # costs as much as all of this script; mostly the folder is empty
+
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _exit_like(status: int) -> None:

@@ -39,6 +39,13 @@ def dies(pid: int, within_s: float = 5.0) -> bool:
     return not alive(pid)
 
 
+def vanishes(path: Path, within_s: float = 5.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not path.exists()
+
+
 def appears(path: Path) -> str:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -157,16 +164,17 @@ def test_a_killed_harness_takes_its_children_along(log: Path, tmp_path: Path) ->
     harness = subprocess.Popen(
         python(
             "from harness import sandbox; from pathlib import Path; "
-            f"sandbox.run(['sh', '-c', 'echo $$ > {pid_file}; sleep 600'], "
+            f"sandbox.run(['sh', '-c', 'touch ~/a; echo $$ ~ > {pid_file}; sleep 600'], "
             f"log=Path({str(log)!r}), timeout_s=600)"
         ),
         cwd=Path(__file__).parents[2],
     )
-    child = int(appears(pid_file))
-    assert alive(child)
+    child, private = appears(pid_file).split()
+    assert alive(int(child))
     harness.kill()
     harness.wait()
-    assert dies(child)
+    assert dies(int(child))
+    assert vanishes(Path(private)), "the private folder goes too"
 
 
 def test_the_environment_is_cleared(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +271,7 @@ def test_child_talks_over_passed_descriptors(log: Path) -> None:
     to_child, from_child = os.pipe(), os.pipe()
     code = (
         "import os, sys; r, w = map(int, sys.argv[1:]); print('started', flush=True); "
-        "os.write(w, os.read(r, 100).upper()); os.read(r, 100)"
+        "os.write(w, os.read(r, 100).upper()); os.close(w); os.read(r, 100)"
     )
     with sandbox.start(
         [*python(code), str(to_child[0]), str(from_child[1])],
@@ -274,11 +282,11 @@ def test_child_talks_over_passed_descriptors(log: Path) -> None:
         os.close(from_child[1])
         os.write(to_child[1], b"tokens")
         assert os.read(from_child[0], 100) == b"TOKENS"
+        assert os.read(from_child[0], 100) == b"", "nobody else holds the child's end"
         assert child.poll() is None
-        assert child.tail(5) == ("started",)
         os.close(to_child[1])
         assert child.wait(10) == 0
-        assert os.read(from_child[0], 100) == b"", "a dead child's channel is at its end"
+        assert child.tail(5) == ("started",)
     os.close(from_child[0])
 
 
