@@ -92,8 +92,8 @@ class GitDir:
     def fetch(self, url: str, *refspecs: str, what: str, progress: Progress) -> Outcome:
         """Fetch refs from ``url`` into this repository; ``what`` names the step."""
         told = _FetchProgress(what, progress)
-        no = [f"--no-{x}" for x in ("write-fetch-head", "auto-maintenance", "tags")]
-        command = ("fetch", "--progress", "--force", "--prune", *no, "--", url, *refspecs)
+        options = ("--progress", "--force", "--prune", "--no-tags", "--no-auto-maintenance")
+        command = ("fetch", *options, "--", url, *refspecs)
         progress.step(what, 0, 0)
         with git_is_installed():
             process = self._git().execute(

@@ -51,9 +51,9 @@ def resolve(repository: Repository, pr_ref: str, main_ref: str | None, main_at: 
     main_sha = _find(repository, main_ref)
     if main_at == "merge-base":
         main_sha = _merge_base(repository, main_ref, main_sha, pr_ref, pr_sha)
+    # Two trees, and no renames looked for: a moved file counts under both its names.
     changed = repository.reader(main_sha, pr_sha).run(
-        # Without renames, so that a moved file counts under both its names.
-        *("diff-tree", "-r", "-z", "--name-only", "--no-renames", main_sha, pr_sha)
+        "diff-tree", "-r", "-z", "--name-only", main_sha, pr_sha
     )
     return Source(
         repo=repository.name,

@@ -87,12 +87,14 @@ def test_a_pull_request_comes_from_upstream_where_origin_is_a_fork(world, resolv
 def test_a_fetched_ref_survives_commits_that_the_clone_dropped(world, resolved, commit_files):
     """Rebase and gc in the clone must not break what the cache made of its objects."""
     local = commit_files(world.clone, "Local only", {"x": "1"})
-    world.fork.git.fetch(str(world.clone_path), f"{local}:refs/heads/on-local")
-    assert resolved("ikawrakow:on-local").pr.sha == local
+    world.fork.git.fetch(str(world.clone_path), local)
+    world.fork.git.checkout("--quiet", "-b", "on-local", local)
+    on_local = commit_files(world.fork, "On top of it", {"y": "1"})
+    assert resolved("ikawrakow:on-local").pr.sha == on_local
     world.clone.git.reset("--hard", "--quiet", "origin/master")
     world.clone.git.reflog("expire", "--expire=now", "--all")
     world.clone.git.gc("--quiet", "--prune=now")
-    assert resolved("ikawrakow:on-local").pr.sha == local
+    assert resolved("ikawrakow:on-local").pr.sha == on_local
     assert resolved("#12727").pr.subject == "quant : mix of PR 12727"
 
 
