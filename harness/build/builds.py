@@ -14,6 +14,7 @@ from typing import Any
 from harness import sandbox
 from harness.build.compile_cache import CompileCache, compile_cache
 from harness.build.diagnosis import first_error, not_the_codes_fault
+from harness.build.folders import keep_binaries, mirror, remove_leftovers
 from harness.build.toolchain import Toolchain, find_toolchain
 from harness.domain import Build, Checkout, Progress, Side
 from harness.errors import HarnessError, InfrastructureError, PrError
@@ -139,7 +140,7 @@ class _Task:
     def fill(self, folder: Path) -> dict[str, Any]:
         """Build into ``folder`` and return what the stamp records."""
         self._require_disk()
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         started = time.monotonic()
         self.progress.step(self.what, 0, 0)
         try:
@@ -160,20 +161,19 @@ class _Task:
     def _compile(self, folder: Path) -> dict[str, int]:
         """Compile in a folder that is removed again (gigabytes); keep ``bin/``.
 
-        The compiler is told the sources by a link beside the build folder, so
-        that their paths differ between checkouts only in what a compile cache strips.
+        The compiler is told the sources by links beside the build folder, so that
+        their paths differ between checkouts only in what a compile cache strips.
         """
         work = folder / "work"
-        work.mkdir()
         tree, made = work / "tree", work / "build"
-        tree.symlink_to(self.checkout.path.resolve(), target_is_directory=True)
+        mirror(self.checkout.path.resolve(), tree)
         with compile_cache(
             self.store, self.checkout.commit.side, self.toolchain.processor, (tree, made)
         ) as cache:
             self._cmake(tree, made, cache)
             self._ninja(made, cache)
             statistics = cache.statistics(work / "statistics.txt")
-        _keep(made, folder / "bin", self.targets)
+        keep_binaries(made, folder / "bin", self.targets)
         remove_tree(work)
         return statistics
 
@@ -187,7 +187,7 @@ class _Task:
                 *self.cmake_args,
             ],
             log=self.log,
-            environment=self._environment(cache),
+            environment=_environment(made.parent, cache),
             timeout_s=_CONFIGURE_TIMEOUT_S,
         )
         if ended.returncode != 0:
@@ -202,20 +202,12 @@ class _Task:
             [str(self.toolchain.ninja), "-C", str(made), "-j", str(self.jobs), *self.targets],
             log=self.log,
             append=True,
-            environment=self._environment(cache),
+            environment=_environment(made.parent, cache),
             timeout_s=_COMPILE_TIMEOUT_S,
             on_line=show,
         )
         if ended.returncode != 0:
             raise self._failed("does not build", ended, self._log_lines())
-
-    def _environment(self, cache: CompileCache) -> dict[str, str]:
-        return {
-            "LC_ALL": "C",  # messages in English and ASCII, for `first_error`
-            # A cache below somebody's repository must not take that one's version.
-            "GIT_CEILING_DIRECTORIES": str(self.checkout.path.resolve().parent),
-            **cache.environment,
-        }
 
     def _require_start(self, programs: Path) -> None:
         """Start every target once: one that lacks a library is no valid build."""
@@ -271,20 +263,10 @@ class _Task:
             )
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed builds of this key left; its lock is ours, so none is running."""
-    prefix = folder.name.rpartition("-")[0]
-    for other in folder.parent.glob(f"{prefix}-*"):
-        if other != folder:
-            remove_tree(other)
-
-
-def _keep(made: Path, programs: Path, targets: Sequence[str]) -> None:
-    """Copy the executables and all shared libraries (with their links) into one folder."""
-    programs.mkdir()
-    for path in sorted(made.rglob("*")):
-        is_library = re.search(r"\.so(\.\d+)*$", path.name) is not None
-        is_target = path.name in targets and os.access(path, os.X_OK)
-        is_new = not os.path.lexists(programs / path.name)
-        if is_new and (is_library or is_target) and (path.is_symlink() or path.is_file()):
-            shutil.copy2(path, programs / path.name, follow_symlinks=False)
+def _environment(work: Path, cache: CompileCache) -> dict[str, str]:
+    return {
+        "LC_ALL": "C",  # messages in English and ASCII, for `first_error`
+        # A store below somebody's repository must not take that one's version.
+        "GIT_CEILING_DIRECTORIES": str(work),
+        **cache.environment,
+    }

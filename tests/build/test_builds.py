@@ -33,6 +33,11 @@ endif()
 if(NO_GOOD)
     message(FATAL_ERROR "NO_GOOD is on")
 endif()
+# As trees up to the middle of 2025 do.
+file(WRITE ${CMAKE_SOURCE_DIR}/src/build-info.h "#define BUILD 1")
+if(EXISTS ${CMAKE_SOURCE_DIR}/.git)
+    message(FATAL_ERROR "the build sees .git")
+endif()
 add_subdirectory(src)
 add_executable(llama-quantize quantize.cpp)
 target_link_libraries(llama-quantize PRIVATE llama)
@@ -83,9 +88,14 @@ def write_tree(path: Path) -> Path:
     return path
 
 
+def make_read_only(path: Path) -> None:
+    for entry in [path, *path.rglob("*")]:
+        entry.chmod(0o555 if entry.is_dir() else 0o444)
+
+
 def checkout(path: Path, side: Side = Side.MAIN) -> Checkout:
     """Return the folder's content as a commit: its tree hash follows the bytes."""
-    files = [f for f in path.rglob("*") if f.is_file() and f.name != "wait"]
+    files = [f for f in path.rglob("*") if f.is_file() and f.name not in ("wait", ".git")]
     tree = digest(sorted((str(f.relative_to(path)), f.read_text()) for f in files))
     ref = "master" if side is Side.MAIN else "my-branch"
     return Checkout(Commit(side, ref, f"{tree[:10]:a<40}", tree, "a commit"), path)
@@ -132,7 +142,10 @@ def main_built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Build]:
     """main, built once for the tests that only look; its compile cache is warm."""
     folder = tmp_path_factory.mktemp("main")
     bench = Bench(folder, Store(folder / "cache"), Steps())
-    return bench, bench.build(bench.tree("master"))
+    tree = bench.tree("master")
+    (tree / ".git").write_text("gitdir: elsewhere")
+    make_read_only(tree)
+    return bench, bench.build(tree)
 
 
 @pytest.fixture
@@ -162,6 +175,11 @@ def test_only_binaries_are_kept(main_built: tuple[Bench, Build]) -> None:
         "libllama.so", "libllama.so.1", "libllama.so.1.2.3", "llama-quantize",
     ]  # fmt: skip
     assert bench.entries() == [built.key]
+
+
+def test_the_checkout_stays_as_it_is(main_built: tuple[Bench, Build]) -> None:
+    _, built = main_built
+    assert not (built.checkout / "src" / "build-info.h").exists()
 
 
 def test_no_daemon_is_left(main_built: tuple[Bench, Build]) -> None:
