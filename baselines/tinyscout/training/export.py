@@ -13,7 +13,6 @@ import gguf
 import numpy as np
 import torch
 from torch import Tensor
-
 from training.corpus import BOS, EOS
 from training.model import Shape, TinyScout
 
@@ -22,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder with weights.pt")
     parser.add_argument("--out", type=Path, required=True, help="GGUF to write")
+    parser.add_argument("--logits", type=Path, help="write this code's logits of one chunk, too")
     args = parser.parse_args()
     shape = Shape()
     state = load_weights(args.work)
@@ -35,6 +35,31 @@ def main() -> None:
     writer.write_tensors_to_file()
     writer.close()
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
+    if args.logits is not None:
+        write_logits(args.logits, args.work, state, shape)
+
+
+@torch.no_grad()
+def write_logits(path: Path, work: Path, state: dict[str, Tensor], shape: Shape) -> None:
+    """Keep the last 32 positions' logits of the first evaluation chunk.
+
+    The weights are those of the GGUF (rounded to BF16 where it rounds), the
+    arithmetic is float32: what llama.cpp's logits of the file must agree with.
+    """
+    model = TinyScout(shape)
+    model.load_state_dict(
+        {n: t if is_exact(n, t) else t.bfloat16().float() for n, t in state.items()}
+    )
+    model.eval()
+    tokens = np.fromfile(work / "evaluation.u16", dtype=np.uint16)[: shape.n_ctx].astype(np.int64)
+    tokens[0] = 0
+    logits = model(torch.from_numpy(tokens)[None])[0, -33:-1].numpy()
+    np.savez_compressed(path, tokens=tokens.astype(np.int32), logits=logits.astype(np.float32))
+
+
+def is_exact(name: str, tensor: Tensor) -> bool:
+    """Norms and the router stay F32, as in converted models; the rest is BF16."""
+    return tensor.dim() < 2 or "router" in name or "ffn_gate_inp" in name
 
 
 def load_weights(work: Path) -> dict[str, Tensor]:
@@ -117,8 +142,7 @@ def tensors(state: dict[str, Tensor], shape: Shape) -> list[tuple[str, Tensor]]:
 
 
 def add_tensor(writer: gguf.GGUFWriter, name: str, tensor: Tensor) -> None:
-    """Norms and the router stay F32, as in converted models; the rest is BF16."""
-    if tensor.dim() < 2 or "ffn_gate_inp" in name:
+    if is_exact(name, tensor):
         writer.add_tensor(name, tensor.float().numpy())
         return
     bits = tensor.to(torch.bfloat16).contiguous().view(torch.int16).numpy().view(np.uint8)

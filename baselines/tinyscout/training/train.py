@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 
@@ -19,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
 from training.model import Shape, TinyScout
 
 SEED = 20261123
@@ -130,7 +128,7 @@ def save(path: Path, step: int, model: TinyScout, opts: list[torch.optim.Optimiz
     temporary = path.with_suffix(".tmp")
     state = {"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step}
     torch.save(state, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def resume(path: Path, model: TinyScout, opts: list[torch.optim.Optimizer]) -> int:
