@@ -1,0 +1,11 @@
+"""CLI, ini and [tool.quant-gate] TOML -> one frozen GateConfig."""
+
+from harness.options.config import (
+    PR_BRANCH,
+    GateConfig,
+    add_options,
+    read_config,
+    rerun_command,
+)
+
+__all__ = ["PR_BRANCH", "GateConfig", "add_options", "read_config", "rerun_command"]

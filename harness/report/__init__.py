@@ -1,0 +1,1 @@
+"""Outcomes to every output: text out of data; only `progress` writes to a stream."""
