@@ -21,6 +21,7 @@ MIXED = {
     "Q4_K_M": "INCONCLUSIVE",
 }
 OWN_TESTS = "def test_own(): pass\ndef test_bad(): assert False\n"
+DROPPED = ("CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST")
 COMMAND = ["-p", "fake_gate", "-p", "no:benchmark", "-p", "no:hypothesispytest"]
 
 
@@ -59,7 +60,7 @@ def mixed(request, tmp_path_factory):
     """One run with every verdict and an error, read by several tests."""
     folder = tmp_path_factory.mktemp("mixed")
     (folder / "test_own.py").write_text(OWN_TESTS)
-    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "GITHUB_ACTIONS")}
+    environment = {k: v for k, v in os.environ.items() if k not in DROPPED}
     environment |= {
         "PYTHONPATH": str(HERE),
         "FAKE_GATE": json.dumps({"recipes": MIXED | {"Q8_0": "pr"}}),
