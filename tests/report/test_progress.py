@@ -142,9 +142,10 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch, clock):
 
 
 def test_the_clock_thread_ends_with_the_last_step():
+    before = threading.enumerate()
     progress = StreamProgress(io.StringIO())
     progress.step("build", 0, 1)
-    (thread,) = [t for t in threading.enumerate() if t.name == "progress"]
+    (thread,) = [t for t in threading.enumerate() if t not in before]
     progress.finish("build")
     thread.join(timeout=5)
     assert not thread.is_alive()
