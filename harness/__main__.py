@@ -8,12 +8,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from platformdirs import user_cache_dir
-
 from harness import build, source
 from harness.baseline.make import BaselineRequest, make_baseline
 from harness.domain import Side
 from harness.errors import HarnessError, InfrastructureError
+from harness.options import default_cache_dir
 from harness.report.progress import StreamProgress
 from harness.runtime.library import Library, branch_library, pinned_library
 from harness.store import Store
@@ -65,13 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--jobs", type=int, default=_cores(), metavar="N", help="compile jobs")
     make.add_argument("--threads", type=int, default=_cores(), metavar="N", help="CPU threads")
     make.add_argument("--sequences", type=int, default=4, metavar="N", help="chunks a batch")
-    make.add_argument("--gpu-layers", type=int, default=-1, metavar="N", help="-1: all")
+    make.add_argument("--gpu-layers", type=int, default=999, metavar="N", help="999: all")
     make.add_argument("--timeout", type=float, default=600, metavar="S", help="of silence")
     make.add_argument(
         "--cache-dir",
         type=Path,
         metavar="DIR",
-        default=Path(os.environ.get("QUANT_GATE_CACHE") or user_cache_dir("quant-gate")),
+        default=default_cache_dir(),
         help="builds and checkouts",
     )
     return parser

@@ -169,29 +169,6 @@ class TensorChange:
 
 
 @dataclass(frozen=True)
-class ScoringProtocol:
-    """How the text is cut and scored; equal for every file of a run.
-
-    A chunk is ``n_ctx`` tokens; positions ``n_ctx/2 … n_ctx-2`` are scored, so
-    ``n_ctx - 1 - n_ctx/2`` tokens a chunk (llama-perplexity's protocol).
-    """
-
-    n_ctx: int
-    n_chunks: int
-    n_vocab: int
-
-    @property
-    def first(self) -> int:
-        """The first scored position of a chunk."""
-        return self.n_ctx // 2
-
-    @property
-    def n_scored(self) -> int:
-        """Scored tokens a chunk."""
-        return self.n_ctx - 1 - self.first
-
-
-@dataclass(frozen=True)
 class ReferenceChunk:
     """The BF16 reference of one chunk's scored tokens, as the baseline keeps it.
 

@@ -63,7 +63,5 @@ class InfrastructureError(HarnessError):
     exit_code = ExitCode.INFRASTRUCTURE
 
 
-def _rebuild(
-    kind: type[HarnessError], message: str, hint: str, log: Path | None
-) -> HarnessError:
+def _rebuild(kind: type[HarnessError], message: str, hint: str, log: Path | None) -> HarnessError:
     return kind(message, hint=hint, log=log)

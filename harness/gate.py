@@ -175,7 +175,8 @@ class Gate:
         return {Side.MAIN: main, Side.PR: pr}
 
     def _spare(self, tree: Path) -> tuple[Recipe, ...]:
-        names = quantize.ftypes_of(tree) - quantize.UNQUANTIZED - quantize.aliases_of(tree)
+        names = quantize.ftypes_of(tree) - quantize.aliases_of(tree)
+        names -= quantize.UNQUANTIZED | quantize.SPECIAL
         have_imatrix = self._reference.imatrix is not None
         return tuple(
             Recipe(n, n) for n in sorted(names) if have_imatrix or not quantize.needs_imatrix(n)
@@ -185,6 +186,12 @@ class Gate:
 
     def run(self, recipe: Recipe) -> ItemResult:
         """Quantize, evaluate and judge one recipe. Raises HarnessErrors, never passes on doubt."""
+        try:
+            return self._run(recipe)
+        finally:
+            self._evict()
+
+    def _run(self, recipe: Recipe) -> ItemResult:
         started = time.monotonic()
         pr_file = self._quantized(Side.PR, recipe)
         main_file = self._quantized(Side.MAIN, recipe) if self._main_knows(recipe) else None
@@ -220,7 +227,6 @@ class Gate:
         return main.sha256 == pr.sha256 and libraries[Side.MAIN].key == libraries[Side.PR].key
 
     def _quantized(self, side: Side, recipe: Recipe) -> QuantizedFile:
-        self._evict()
         return quantize.quantize(
             self._prepared().builds[side],
             recipe,
@@ -291,6 +297,7 @@ class Gate:
         )
 
     def _evict(self) -> None:
+        """Keep the cache within its bound, between recipes: a recipe's own files stay for it."""
         self._store.evict("quantized", int(self._config.cache_gb * 1e9))
 
     def _log(self, side: Side, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from harness.domain import ItemResult, Progress, Verdict
 from harness.errors import HarnessError, InfrastructureError
+from harness.judge import mark_dominated
 from harness.options import GateConfig
 from harness.report.failure import failure_text
 from harness.report.results import (
@@ -152,8 +154,11 @@ class Tally:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """What ended so far, in the order of the recipes."""
-        return [self._outcomes[name] for name in self.names if name in self._outcomes]
+        """What ended so far, in the order of the recipes, dominated files marked."""
+        ended = [self._outcomes[name] for name in self.names if name in self._outcomes]
+        marked = mark_dominated([o.result for o in ended if o.result is not None])
+        results = {result.recipe: result for result in marked}
+        return [replace(outcome, result=results.get(outcome.recipe)) for outcome in ended]
 
     @property
     def not_run(self) -> list[str]:

@@ -2,52 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.domain import Judgement, Measurement
+from harness.domain import ItemResult, Measurement, SideFigures
+
+Rank = tuple[float, int]  # mean KLD in nats, size in bytes
 
 
-def mark_dominated(
-    judgements: Sequence[Judgement],
-    mains: Sequence[Measurement],
-    prs: Sequence[Measurement],
-) -> tuple[Judgement, ...]:
-    """Fill in, per judgement, the recipe that dominates its file on either side.
+def mark_dominated(results: Sequence[ItemResult]) -> tuple[ItemResult, ...]:
+    """Fill in, per result, the recipe that dominates its file on either side.
 
     ``dominated_main`` names main's recipe that beats main's file of the judged
-    recipe, ``dominated_pr`` the PR's that beats the PR's; empty where none does.
+    recipe, ``dominated_pr`` the PR's that beats the PR's; empty where none does
+    or where one of the two was not measured.
     """
-    on_main, on_pr = dominated_by(mains), dominated_by(prs)
+    on_main = dominated_by({r.recipe: rank for r in results if (rank := _rank_of(r.main))})
+    on_pr = dominated_by({r.recipe: rank for r in results if (rank := _rank_of(r.pr))})
     return tuple(
         replace(
-            judgement,
-            dominated_main=on_main.get(judgement.recipe, ""),
-            dominated_pr=on_pr.get(judgement.recipe, ""),
+            result,
+            judgement=replace(
+                result.judgement,
+                dominated_main=on_main.get(result.recipe, ""),
+                dominated_pr=on_pr.get(result.recipe, ""),
+            ),
         )
-        for judgement in judgements
+        for result in results
     )
 
 
-def dominated_by(ladder: Sequence[Measurement]) -> dict[str, str]:
+def dominated_by(ladder: Mapping[str, Rank]) -> dict[str, str]:
     """Recipe -> the recipe of the same ladder that dominates it, for those dominated.
 
     A file is dominated by one that is no larger in bytes and no worse in mean
     KLD, and better in one of them. Of several the one of the lowest KLD is named.
     """
-    found = ((m.recipe, best_dominator(m, ladder)) for m in ladder)
-    return {recipe: better.recipe for recipe, better in found if better is not None}
+    found = ((recipe, best_dominator(rank, ladder)) for recipe, rank in ladder.items())
+    return {recipe: better for recipe, better in found if better}
 
 
-def best_dominator(file: Measurement, others: Sequence[Measurement]) -> Measurement | None:
-    """The one of ``others`` that dominates ``file`` with the lowest KLD, if any does."""
-    dominating = [m for m in others if _dominates(_rank(m), _rank(file))]
-    return min(dominating, key=_rank, default=None)
+def best_dominator(rank: Rank, others: Mapping[str, Rank]) -> str:
+    """Name the one of ``others`` that dominates ``rank`` with the lowest KLD; empty if none."""
+    dominating = [recipe for recipe, other in others.items() if _dominates(other, rank)]
+    return min(dominating, key=others.__getitem__, default="")
 
 
-def _dominates(a: tuple[float, int], b: tuple[float, int]) -> bool:
+def rank_of(measurement: Measurement) -> Rank:
+    """What dominance compares of a measured file."""
+    return float(measurement.scores.kld.mean()), measurement.size_bytes
+
+
+def _rank_of(figures: SideFigures | None) -> Rank | None:
+    if figures is None or figures.summary is None:
+        return None
+    return figures.summary.mean_kld, figures.size_bytes
+
+
+def _dominates(a: Rank, b: Rank) -> bool:
     return a != b and a[0] <= b[0] and a[1] <= b[1]
-
-
-def _rank(file: Measurement) -> tuple[float, int]:
-    return float(file.scores.kld.mean()), file.size_bytes

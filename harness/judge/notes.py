@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.domain import Measurement
-from harness.judge.dominance import best_dominator
+from harness.judge.dominance import best_dominator, rank_of
 
 
 def not_bracketed(size_bytes: int, main_sizes: Sequence[int]) -> str:
@@ -21,8 +21,9 @@ def not_bracketed(size_bytes: int, main_sizes: Sequence[int]) -> str:
 
 def beaten_by_main(recipe: str, pr: Measurement, ladder: Sequence[Measurement]) -> str:
     """Which of main's other recipes beats the PR's file, if one does."""
-    better = best_dominator(pr, [m for m in ladder if m.recipe != recipe])
-    return f"main's {better.recipe} is no larger and no worse" if better else ""
+    others = {m.recipe: rank_of(m) for m in ladder if m.recipe != recipe}
+    better = best_dominator(rank_of(pr), others)
+    return f"main's {better} is no larger and no worse" if better else ""
 
 
 def too_small_to_see(n_chunks: int, smallest_pct: float) -> str:

@@ -120,14 +120,22 @@ def read_config(
 
 
 def rerun_command(given: argparse.Namespace, recipe: str) -> str:
-    """The command that runs one recipe with the same options."""
+    """The command that runs one recipe with the same options, and the same ladder around it."""
     words = ["pytest", f"--pr-branch={getattr(given, PR_BRANCH)}"]
     for option in OPTIONS:
         value = getattr(given, option.ini)
-        if value is not None and option.field != "recipes":
+        if value is not None and value != []:
             texts = value if isinstance(value, list) else [value]
             words += [f"{option.flag}={text}" for text in texts]
-    return shlex.join([*words, f"--quant-types={recipe}"])
+    return shlex.join([*words, f"quant-gate::{recipe}"])
+
+
+def default_cache_dir() -> Path:
+    """Where builds, files and scores are kept: $QUANT_GATE_CACHE, else the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get("QUANT_GATE_CACHE")
+    return Path(given).absolute() if given else user_cache_path("quant-gate")
 
 
 def _parse(option: Option, where: str, raw: object, base: Path) -> object:
@@ -144,11 +152,8 @@ def _parse(option: Option, where: str, raw: object, base: Path) -> object:
 
 
 def _defaults(folder: Path) -> dict[str, Any]:
-    from platformdirs import user_cache_path
-
     from harness.domain import Policy
 
-    cache = os.environ.get("QUANT_GATE_CACHE")
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     cpus = len(os.sched_getaffinity(0))
     return {
@@ -170,6 +175,6 @@ def _defaults(folder: Path) -> dict[str, Any]:
         "gpu_layers": 999,
         "timeout_s": 600.0,
         "report_dir": folder / ".quant-gate",
-        "cache_dir": Path(cache).absolute() if cache else user_cache_path("quant-gate"),
+        "cache_dir": default_cache_dir(),
         "cache_gb": 20.0,
     }

@@ -4,6 +4,7 @@ from harness.quantize.files import QuantizeInputs, changed_tensors, quantize
 from harness.quantize.plan import planned_bytes
 from harness.quantize.recipes import (
     SHIPPED,
+    SPECIAL,
     UNQUANTIZED,
     aliases_of,
     ftypes_of,
@@ -15,6 +16,7 @@ from harness.quantize.recipes import (
 
 __all__ = [
     "SHIPPED",
+    "SPECIAL",
     "UNQUANTIZED",
     "QuantizeInputs",
     "aliases_of",

@@ -111,7 +111,14 @@ def _run(
         if match is not None:
             progress.step(what, int(match[1]), int(match[2]))
 
-    finished = sandbox.run(command, log=log, cwd=None, timeout_s=_TIMEOUT_S, on_line=on_line)
+    finished = sandbox.run(
+        command,
+        log=log,
+        # gdb's backtrace would push the reason out of the log's last lines
+        environment={"GGML_NO_BACKTRACE": "1"},
+        timeout_s=_TIMEOUT_S,
+        on_line=on_line,
+    )
     progress.finish(what)
     if finished.returncode == 0 and target.exists():
         return

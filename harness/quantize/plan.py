@@ -31,7 +31,7 @@ def planned_bytes(build: Build, recipe: Recipe, inputs: QuantizeInputs, log: Pat
         if match is not None:
             types[match[1]] = match[2]
 
-    finished = sandbox.run(command, log=log, cwd=None, timeout_s=600.0, on_line=on_line)
+    finished = sandbox.run(command, log=log, timeout_s=600.0, on_line=on_line)
     if finished.returncode != 0 or types.keys() != inputs.model.types.keys():
         return None
     total = 0

@@ -29,6 +29,9 @@ NEEDS_IMATRIX = frozenset(
 # Not quantizations: nothing diverges, or nothing is compared.
 UNQUANTIZED = frozenset(["F32", "F16", "BF16", "COPY"])
 
+# For models that were trained for them; in others they are no step of the ladder.
+SPECIAL = frozenset(["Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "MXFP4_MOE", "NVFP4"])
+
 _OPTION = re.compile(r'\{\s*"([A-Z0-9_]+)"\s*,\s*LLAMA_FTYPE_\w+\s*,\s*"([^"]*)"')
 
 # What a recipe may pass on: how tensors are typed, never where files are written.

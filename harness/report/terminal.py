@@ -54,7 +54,21 @@ def summary_tables(outcomes: Sequence[Outcome], width: int) -> list[str]:
         while rest and (len(taken) == 1 or _width([*taken, rest[0]]) <= width):
             taken.append(rest.pop(0))
         lines += ["", *_rows(taken)] if lines else _rows(taken)
-    return lines
+    return [*lines, *_dominated_lines(outcomes)]
+
+
+def _dominated_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """Which files another one of the same side makes pointless."""
+    judgements = [o.result.judgement for o in outcomes if o.result is not None]
+    pairs = [
+        *(("main", j.recipe, j.dominated_main) for j in judgements),
+        *(("the PR", j.recipe, j.dominated_pr) for j in judgements),
+    ]
+    return [
+        f"dominated on {side}: {recipe}; {better} is no larger and diverges no more"
+        for side, recipe, better in pairs
+        if better
+    ]
 
 
 def closing_line(

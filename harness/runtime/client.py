@@ -52,7 +52,7 @@ def evaluate(
     n_vocab : int
         What the model's vocabulary has to be.
     first : int
-        The first scored position (`ScoringProtocol.first`); the last is n_ctx−2.
+        The first scored position (llama-perplexity: n_ctx/2); the last is n_ctx−2.
     sequences : int
         Chunks decoded together in a batch.
     gpu_layers : int

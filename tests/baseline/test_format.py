@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,8 +66,8 @@ def test_a_smaller_file_never_shows_more_divergence(tmp_path):
         rows = [score_chunk(q, baseline.chunk(i)) for i, q in enumerate(quantized)]
         klds.append(summarize(stack(rows)).mean_kld)
         sizes.append(baseline.path.stat().st_size)
-    assert all(a >= b - 1e-7 for a, b in zip(klds, klds[1:], strict=False))
-    assert all(a > b for a, b in zip(sizes, sizes[1:], strict=False))
+    assert all(a >= b - 1e-7 for a, b in itertools.pairwise(klds))
+    assert all(a > b for a, b in itertools.pairwise(sizes))
 
 
 def test_any_chunk_is_read_alone_and_in_any_order(tmp_path):

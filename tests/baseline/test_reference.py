@@ -83,7 +83,7 @@ def test_what_belongs_together_is_opened(folder, store):
 
 def test_fewer_chunks_may_be_asked_for_but_not_more(folder, store):
     assert opened(folder, store, chunks=2).n_chunks == 2
-    with pytest.raises(UsageError, match="corpus is too short: 4 chunks asked for, .* has 3"):
+    with pytest.raises(UsageError, match=r"corpus is too short: 4 chunks asked for, .* has 3"):
         opened(folder, store, chunks=4)
 
 
@@ -108,7 +108,7 @@ def test_a_model_of_other_weights_is_refused(folder, store):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(UsageError, match="of another model .*SHA-256"):
+    with pytest.raises(UsageError, match=r"of another model .*SHA-256"):
         opened(folder, store)
 
 

@@ -9,15 +9,10 @@ import pytest
 from gate_runs import Run, run_pytest
 
 from harness.baseline import Reference, open_reference
-from harness.build import build
-from harness.domain import Build, Checkout, Recipe
+from harness.domain import Recipe
 from harness.errors import InfrastructureError
 from harness.measure import Evaluation, measure
-from harness.options import default_cache_dir
 from harness.quantize import QuantizeInputs, parse_recipe, quantize
-from harness.runtime import Library, branch_library
-from harness.source import checkout, open_repository, resolve
-from harness.store import Store
 
 
 @pytest.fixture(scope="session")
@@ -33,45 +28,6 @@ def demo_run(tmp_path_factory):
     return run
 
 
-class Quiet:
-    def step(self, what, done, total):
-        pass
-
-    def finish(self, what):
-        pass
-
-
-@pytest.fixture(scope="session")
-def store() -> Store:
-    return Store(default_cache_dir())
-
-
-@pytest.fixture(scope="session")
-def demo_main(store) -> Checkout:
-    """The demo's main: a real llama.cpp tree."""
-    repository = open_repository("demo", store, Quiet(), Path.cwd())
-    found = resolve(repository, "main", "main", "tip")
-    return checkout(repository, found.main, store)
-
-
-@pytest.fixture(scope="session")
-def main_build(demo_main, store, tmp_path_factory) -> Build:
-    return build(
-        demo_main,
-        store,
-        targets=("llama-quantize",),
-        cmake_args=(),
-        jobs=os.cpu_count() or 1,
-        log=tmp_path_factory.mktemp("build") / "build.txt",
-        progress=Quiet(),
-    )
-
-
-@pytest.fixture(scope="session")
-def main_library(main_build) -> Library:
-    return branch_library(main_build, "main", InfrastructureError)
-
-
 @pytest.fixture(scope="session")
 def tinyscout(store) -> Reference:
     return open_reference(
@@ -80,7 +36,7 @@ def tinyscout(store) -> Reference:
 
 
 @pytest.fixture(scope="session")
-def quantized(main_build, tinyscout, store, tmp_path_factory):
+def quantized(main_build, tinyscout, store, silent, tmp_path_factory):
     """Main's file of a recipe, by name."""
     logs = tmp_path_factory.mktemp("quantize")
     inputs = QuantizeInputs(
@@ -93,13 +49,13 @@ def quantized(main_build, tinyscout, store, tmp_path_factory):
 
     def make(name: str):
         recipe: Recipe = parse_recipe(name, {})
-        return quantize(main_build, recipe, inputs, store, logs / name, Quiet())
+        return quantize(main_build, recipe, inputs, store, logs / name, silent)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def measured(quantized, main_library, tinyscout, store, tmp_path_factory):
+def measured(quantized, main_library, tinyscout, store, silent, tmp_path_factory):
     """Main's file of a recipe, measured against TinyScout's baseline."""
     logs = tmp_path_factory.mktemp("evaluate")
 
@@ -114,9 +70,7 @@ def measured(quantized, main_library, tinyscout, store, tmp_path_factory):
             blame=InfrastructureError,
             what=name,
             log=logs / name,
-            progress=Quiet(),
+            progress=silent,
         )
 
     return run
-
-

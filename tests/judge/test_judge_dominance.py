@@ -2,43 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from harness.domain import ItemResult, SideFigures
 from harness.judge import dominated_by, identical, mark_dominated
 
 CHUNKS = np.ones(8)
 
 
-def files(measurement, **sizes_and_klds):
-    return [measurement(name, size, kld * CHUNKS) for name, (size, kld) in sizes_and_klds.items()]
-
-
-def test_no_larger_and_no_worse(measurement) -> None:
-    ladder = files(
-        measurement,
-        small=(10, 0.4),
-        larger_worse=(12, 0.5),
-        larger_equal=(12, 0.4),
-        equal_worse=(10, 0.45),
-        larger_better=(14, 0.2),
-    )
+def test_no_larger_and_no_worse() -> None:
+    ladder = {
+        "small": (0.4, 10),
+        "larger_worse": (0.5, 12),
+        "larger_equal": (0.4, 12),
+        "equal_worse": (0.45, 10),
+        "larger_better": (0.2, 14),
+    }
     assert dominated_by(ladder) == dict.fromkeys(
         ("larger_worse", "larger_equal", "equal_worse"), "small"
     )
 
 
-def test_the_best_of_several_is_named(measurement) -> None:
-    ladder = files(measurement, a=(10, 0.4), b=(11, 0.3), c=(12, 0.5))
-    assert dominated_by(ladder) == {"c": "b"}
+def test_the_best_of_several_is_named() -> None:
+    assert dominated_by({"a": (0.4, 10), "b": (0.3, 11), "c": (0.5, 12)}) == {"c": "b"}
 
 
-def test_equal_files_do_not_dominate_each_other(measurement) -> None:
-    assert dominated_by(files(measurement, a=(10, 0.4), b=(10, 0.4))) == {}
+def test_equal_files_do_not_dominate_each_other() -> None:
+    assert dominated_by({"a": (0.4, 10), "b": (0.4, 10)}) == {}
+
+
+def result(measurement, recipe, main, pr) -> ItemResult:
+    def figures(size, kld):
+        measured = measurement(recipe, size, kld * CHUNKS)
+        return SideFigures(size, 4.0, "sha", measured.summary)
+
+    return ItemResult(recipe, identical(recipe), figures(*main), figures(*pr), (), 1.0)
 
 
 def test_each_side_is_marked_by_its_own_ladder(measurement) -> None:
-    mains = files(measurement, a=(10, 0.4), b=(12, 0.5))
-    prs = files(measurement, a=(13, 0.4), b=(12, 0.3))
-    a, b = mark_dominated([identical("a"), identical("b")], mains, prs)
+    a = result(measurement, "a", main=(10, 0.4), pr=(13, 0.4))
+    b = result(measurement, "b", main=(12, 0.5), pr=(12, 0.3))
+    a, b = (marked.judgement for marked in mark_dominated([a, b]))
     assert (a.dominated_main, a.dominated_pr) == ("", "b")
     assert (b.dominated_main, b.dominated_pr) == ("a", "")
+
+
+def test_what_was_not_measured_is_not_marked(measurement) -> None:
+    a = result(measurement, "a", main=(10, 0.4), pr=(10, 0.4))
+    b = result(measurement, "b", main=(12, 0.5), pr=(12, 0.5))
+    unmeasured = replace(b, pr=replace(b.pr, summary=None), main=None)
+    _, marked = mark_dominated([a, unmeasured])
+    assert (marked.judgement.dominated_main, marked.judgement.dominated_pr) == ("", "")

@@ -242,7 +242,7 @@ def test_lines_texts_and_table(mixed):
             "95 % CI +4.1 … +7.9); limit +1 %",
             "  changed    blk.[*].attn_v.weight Q4_K -> Q3_K (32 tensors)",
             "  log        .quant-gate/logs/pr/IQ2_XXS.txt",
-            "  rerun      pytest --pr-branch=demo/mine --quant-types=IQ2_XXS",
+            "  rerun      pytest --pr-branch=demo/mine quant-gate::IQ2_XXS",
             "Q4_K_M: mean KLD *too close to call on 64 chunks",
             "results: .quant-gate/results.json",
             "*1 failed, 2 passed, 1 error, 1 inconclusive in*",

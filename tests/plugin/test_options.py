@@ -175,8 +175,9 @@ def test_rerun_repeats_what_was_given():
     given.quant_cmake_args = ["-DA=1 -DB=2", "-DC=3"]
     given.quant_limit = "2"
     assert rerun_command(given, "IQ2_XXS") == (
-        "pytest '--pr-branch=#12727' --quant-limit=2 '--quant-cmake-args=-DA=1 -DB=2' "
-        "--quant-cmake-args=-DC=3 --quant-types=IQ2_XXS"
+        "pytest '--pr-branch=#12727' --quant-types=IQ1_M,IQ2_XXS --quant-limit=2 "
+        "'--quant-cmake-args=-DA=1 -DB=2' "
+        "--quant-cmake-args=-DC=3 quant-gate::IQ2_XXS"
     )
 
 

@@ -86,7 +86,7 @@ def test_a_bad_named_recipe_is_refused(text, complaint):
 
 def test_a_missing_imatrix_is_found_before_anything_is_built(tmp_path):
     recipes = [Recipe("IQ2_XXS", "IQ2_XXS"), Recipe("Q4_0", "Q4_0"), Recipe("mine", "IQ1_M")]
-    with pytest.raises(UsageError, match="IQ2_XXS, mine: .*importance matrix"):
+    with pytest.raises(UsageError, match=r"IQ2_XXS, mine: .*importance matrix"):
         require_imatrix(recipes, None)
     require_imatrix(recipes[1:2], None)
     require_imatrix(recipes, tmp_path / "imatrix.gguf")

@@ -53,7 +53,7 @@ def result(verdict=Verdict.WORSE, policy=Policy.EQUAL_SIZE, pr_bytes=1_024_000_0
 
 
 def test_the_whole_text_of_a_regression():
-    rerun = "pytest --pr-branch=mine --quant-types=IQ2_XXS"
+    rerun = "pytest --pr-branch=mine quant-gate::IQ2_XXS"
     assert failure_text(result(), 1.0, rerun, FOLDER) == (
         "IQ2_XXS: mean KLD 0.1432 -> 0.1518 nats/token "
         "(+6.0 % at equal size, 95 % CI +4.1 … +7.9); limit +1 %\n"
@@ -62,7 +62,7 @@ def test_the_whole_text_of_a_regression():
         "  changed    blk.*.attn_v.weight Q4_K -> Q3_K (32 tensors)\n"
         "  readings   +1.0 % per GB\n"
         "  log        .quant-gate/logs/pr/IQ2_XXS.txt\n"
-        "  rerun      pytest --pr-branch=mine --quant-types=IQ2_XXS"
+        "  rerun      pytest --pr-branch=mine quant-gate::IQ2_XXS"
     )
 
 

@@ -1,12 +1,10 @@
-"""The binding over a real llama.cpp: the tree and build that the environment names."""
+"""The binding over a real llama.cpp: the demo's main."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,18 +17,14 @@ from harness.runtime.library import Library
 
 
 @pytest.fixture(scope="module")
-def tree():
-    if "QUANT_GATE_TEST_TREE" not in os.environ:
-        pytest.skip("QUANT_GATE_TEST_TREE names no llama.cpp tree")
-    return Path(os.environ["QUANT_GATE_TEST_TREE"])
+def tree(demo_main):
+    return demo_main.path
 
 
 @pytest.fixture(scope="module")
-def folder():
+def folder(main_build):
     """Return the folder of a build's shared libraries."""
-    if "QUANT_GATE_TEST_BUILD" not in os.environ:
-        pytest.skip("QUANT_GATE_TEST_BUILD names no build of it")
-    return Path(os.environ["QUANT_GATE_TEST_BUILD"]) / "bin"
+    return main_build.library.parent
 
 
 @pytest.fixture(scope="module")
