@@ -90,7 +90,7 @@ def test_a_branch_whose_tool_crashes_is_the_prs_fault(demo_run):
     assert run.code == 11, run.output
     crashed = [i for i in run.results["items"] if i["verdict"] is None]
     assert crashed
-    assert all(i["error"]["kind"] == "PrError" for i in crashed)
+    assert all(i["error"]["kind"] == "pr" for i in crashed)
     assert "SIGABRT" in run.output
     assert "Traceback" not in run.output
 
