@@ -36,6 +36,9 @@ from harness.runtime.choice import EvaluatorChoice, choose_evaluator
 from harness.runtime.library import Library, branch_library, pinned_library
 from harness.store import Store
 
+_MOST_BYTES = 5_000_000_000  # of checkouts, of builds, of scores
+_SPARED_S = 24 * 3600.0  # another run may be using them
+
 
 @dataclass(frozen=True)
 class _Made:
@@ -214,8 +217,10 @@ class Gate:
         )
 
     def close(self) -> None:
-        """Keep the cache within its bound."""
+        """Keep the cache within its bounds."""
         self._evict()
+        for kind in ("checkouts", "builds", "scores"):
+            self._store.evict(kind, _MOST_BYTES, spared_s=_SPARED_S)
 
     def _main_knows(self, recipe: Recipe) -> bool:
         known = self._prepared().ftypes[Side.MAIN]

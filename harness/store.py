@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.errors import InfrastructureError
+from harness.errors import HarnessError, InfrastructureError
 
 STAMP = "stamp.json"
+_FULL_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,12 @@ class Store:
                 if target.exists():  # an unstamped leftover of a killed run
                     remove_tree(target)
                 temporary.rename(target)
+            except HarnessError as error:
+                is_full = shutil.disk_usage(target.parent).free < _FULL_BYTES
+                remove_tree(temporary)
+                if is_full:  # a tool that met it says something else
+                    raise no_space(target.parent, error.message) from error
+                raise
             except BaseException:
                 remove_tree(temporary)
                 raise
@@ -99,15 +107,19 @@ class Store:
         write_atomically(note, found.encode())
         return found
 
-    def evict(self, kind: str, max_bytes: int) -> None:
-        """Remove the entries used longest ago until ``kind`` fits; entries in use stay."""
+    def evict(self, kind: str, max_bytes: int, spared_s: float = 0.0) -> None:
+        """Remove the entries used longest ago until ``kind`` fits; entries in use stay.
+
+        Entries used in the last ``spared_s`` seconds stay, too: a checkout or a
+        build is read without its lock.
+        """
         entries = []
         for stamp in self.folder(kind).glob(f"*/{STAMP}"):
             with contextlib.suppress(OSError):
                 entries.append((stamp.stat().st_mtime, folder_bytes(stamp.parent), stamp.parent))
         total = sum(size for _, size, _ in entries)
-        for _, size, entry in sorted(entries, key=lambda e: e[0]):
-            if total <= max_bytes:
+        for used, size, entry in sorted(entries, key=lambda e: e[0]):
+            if total <= max_bytes or time.time() - used < spared_s:
                 return
             lock = FileLock(self.folder("locks") / f"{kind}-{entry.name}.lock")
             try:
@@ -142,11 +154,16 @@ def disk_full_is_clear(where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        free = shutil.disk_usage(where).free
-        raise InfrastructureError(
-            f"no space left in {where}: {free / 1e9:.2f} GB free",
-            hint="free some, or put the cache elsewhere with --quant-cache-dir=DIR",
-        ) from error
+        raise no_space(where, str(error)) from error
+
+
+def no_space(where: Path, met: str) -> InfrastructureError:
+    """The error of a full disk; ``met`` is what failed because of it."""
+    free = shutil.disk_usage(where).free
+    return InfrastructureError(
+        f"no space left in {where}: {free / 1e9:.2f} GB free ({met.splitlines()[0][:160]})",
+        hint="free some, or put the cache elsewhere with --quant-cache-dir=DIR",
+    )
 
 
 def remove_tree(path: Path) -> None:

@@ -1,12 +1,13 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from harness.errors import InfrastructureError
+from harness.errors import InfrastructureError, PrError
 from harness.store import STAMP, Store, digest, write_atomically
 
 
@@ -60,6 +61,18 @@ def test_a_full_disk_is_a_clear_error(store):
     assert list(store.folder("kind").iterdir()) == []
 
 
+def test_a_tool_that_fails_on_a_full_disk_is_not_to_blame(store, monkeypatch):
+    usage = shutil._ntuple_diskusage(100, 100, 5)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    def fill(folder):
+        raise PrError("git fast-import failed: disk corruption?")
+
+    with pytest.raises(InfrastructureError, match=r"no space left in .*disk corruption"):
+        store.make("kind", "k", fill)
+    assert list(store.folder("kind").iterdir()) == []
+
+
 def test_other_trouble_is_not_called_a_full_disk(store):
     def fill(folder):
         raise OSError(errno.EACCES, "Permission denied")
@@ -99,6 +112,15 @@ def test_eviction_removes_what_was_used_longest_ago(store):
     assert store.find("kind", "newer") is None
     assert store.find("kind", "old") is not None
     assert store.find("kind", "newest") is not None
+
+
+def test_eviction_spares_what_was_used_lately(store):
+    stamp = store.make("kind", "k", fill_with("x" * 1000)) / STAMP
+    store.evict("kind", 0, spared_s=3600)
+    assert stamp.exists()
+    os.utime(stamp, (1, 1))
+    store.evict("kind", 0, spared_s=3600)
+    assert not stamp.exists()
 
 
 def test_eviction_spares_what_is_in_use(store):

@@ -125,6 +125,30 @@ def test_one_recipe_alone_is_judged_like_in_the_whole_ladder(demo_run, tmp_path)
     assert alone.item("IQ2_XXS")["equal_size"] == whole.item("IQ2_XXS")["equal_size"]
 
 
+def test_each_sides_own_library_says_the_same_where_inference_is_the_same(demo_run):
+    """Two builds, one comment apart: nothing may be taken for a difference."""
+    main = gate(demo_run, "better")
+    run = demo_run("--pr-branch=demo/no-change", *QUIET, "--quant-evaluator=own", "-k", "IQ2_XXS")
+    assert run.code == 0, run.output
+    item = run.item("IQ2_XXS")
+    assert item["verdict"] == "SAME"
+    assert item["note"] != "identical files"
+    assert item["pr"]["mean_kld"] == item["main"]["mean_kld"] > 0
+    assert item["main"]["mean_kld"] == main.item("IQ2_XXS")["main"]["mean_kld"]
+
+
+def test_the_pinned_library_measures_what_mains_does(demo_run, main_build, monkeypatch):
+    """llama-cpp-python's own library is of the same release as the demo's main."""
+    monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(main_build.library.parent))
+    main = gate(demo_run, "better").item("IQ2_XXS")
+    run = demo_run("--pr-branch=demo/better", *QUIET, "--quant-evaluator=pinned", "-k", "IQ2_XXS")
+    assert run.code == 0, run.output
+    assert "pinned" in run.results["evaluator"]
+    pinned = run.item("IQ2_XXS")
+    assert pinned["main"]["mean_kld"] == pytest.approx(main["main"]["mean_kld"], rel=1e-6)
+    assert pinned["pr"]["mean_kld"] == pytest.approx(main["pr"]["mean_kld"], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
@@ -147,6 +171,32 @@ def test_bad_input_is_one_clear_error_before_anything_long(tmp_path, arguments, 
     assert complaint in run.output
     assert "Traceback" not in run.output
     assert not list(tmp_path.rglob("build.txt"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not a GGUF"])
+def test_a_damaged_model_is_refused_before_anything_long(tmp_path, tinyscout, damage):
+    data = tinyscout.model.path.read_bytes()
+    model = tmp_path / "model.gguf"
+    model.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"PK" + data[2:])
+    run = run_pytest(tmp_path, "--pr-branch=demo/better", *QUIET, f"--quant-bf16={model}")
+    assert run.code == 4, run.output
+    assert damage in run.output
+    assert "Traceback" not in run.output
+
+
+def test_a_type_that_needs_an_imatrix_is_refused_without_one(tmp_path, tinyscout):
+    folder = tmp_path / "no-imatrix"
+    folder.mkdir()
+    source = tinyscout.model.path.parent
+    for name in ("tinyscout-bf16.gguf", "baseline.npz"):
+        (folder / name).symlink_to(source / name)
+    manifest = json.loads((source / "manifest.json").read_text())
+    manifest.update(imatrix_file=None, imatrix_sha256=None)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    run = run_pytest(tmp_path, "--pr-branch=demo/better", *QUIET, "--quant-model=no-imatrix")
+    assert run.code == 4, run.output
+    assert "IQ1_M, IQ2_XXS, IQ3_XXS: llama-quantize makes no such file" in run.output
+    assert "--quant-imatrix" in run.output
 
 
 def test_results_are_plain_json(demo_run):

@@ -110,12 +110,12 @@ def test_kld_same_top_and_ppl_equal_llama_perplexitys(
             f"{recipe} {name}: ours {getattr(ours, name):.6f}, theirs {value:.6f} ({residue:+.1e})"
         )
     # Their 16 bits a log-probability: a step of up to 16/65535 nats a token, the tail cut at -16.
-    assert ours.mean_kld == pytest.approx(theirs["mean_kld"], rel=0.01, abs=2e-5)
+    assert ours.mean_kld == pytest.approx(theirs["mean_kld"], rel=2e-3, abs=2e-6)
     # a token in a thousand may sit on a tie that rounding decides
-    assert ours.same_top == pytest.approx(theirs["same_top"], abs=2e-3)
-    assert ours.ppl == pytest.approx(theirs["ppl"], rel=2e-4)
-    assert ours.ppl_base == pytest.approx(theirs["ppl_base"], rel=2e-4)
-    assert ours.rms_delta_p == pytest.approx(theirs["rms_delta_p"], rel=0.01, abs=5e-5)
+    assert ours.same_top == pytest.approx(theirs["same_top"], abs=5e-4)
+    assert ours.ppl == pytest.approx(theirs["ppl"], rel=3e-5)
+    assert ours.ppl_base == pytest.approx(theirs["ppl_base"], rel=3e-5)
+    assert ours.rms_delta_p == pytest.approx(theirs["rms_delta_p"], rel=3e-3, abs=2e-6)
 
 
 def test_the_shipped_baseline_is_near_the_full_one(
