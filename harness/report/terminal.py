@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.domain import ItemResult, SideFigures, Summary, Verdict
+from harness.domain import Effect, ItemResult, SideFigures, Summary, Verdict
 from harness.errors import ExitCode
 from harness.report import figures
 from harness.report.failure import deciding_effect
@@ -111,17 +111,25 @@ def _parts(result: ItemResult) -> list[str]:
 
 @dataclass(frozen=True)
 class _Effects:
-    """Shows one reading of each outcome."""
+    """Shows one reading of each outcome; ``=`` where the files are the same and none is needed."""
 
     name: str
 
     def change(self, outcome: Outcome) -> str:
-        effect = getattr(outcome.result.judgement, self.name) if outcome.result else None
-        return f"{figures.pct(effect.pct)} %" if effect is not None else "-"
+        effect = self._measured(outcome)
+        if effect is not None:
+            return f"{figures.pct(effect.pct)} %"
+        return "=" if outcome.result is not None and outcome.result.pr.summary is None else "-"
 
     def interval(self, outcome: Outcome) -> str:
-        effect = getattr(outcome.result.judgement, self.name) if outcome.result else None
+        effect = self._measured(outcome)
         return figures.interval(effect) if effect is not None else "-"
+
+    def _measured(self, outcome: Outcome) -> Effect | None:
+        if outcome.result is None or outcome.result.pr.summary is None:
+            return None
+        effect: Effect | None = getattr(outcome.result.judgement, self.name)
+        return effect
 
 
 def _columns(unit: str, scale: float) -> list[tuple[str, Callable[[Outcome], str]]]:
