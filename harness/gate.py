@@ -317,7 +317,9 @@ class Gate:
         changed: tuple[TensorChange, ...],
         started: float,
     ) -> ItemResult:
-        logs = {side.value: str(self._log(side, recipe.name)) for side in Side}
+        # what was measured by an earlier run has no log in this one's folder
+        paths = {side.value: self._log(side, recipe.name) for side in Side}
+        logs = {side: str(path) for side, path in paths.items() if path.exists()}
         seconds = time.monotonic() - started
         return ItemResult(recipe.name, judgement, main, pr, changed, seconds, logs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,9 +46,15 @@ def measure(
     ``remake`` makes the file again where the store has dropped it meanwhile.
     Raises ``blame`` when the child that decodes dies, hangs or lies.
     """
-    baseline_sha256 = reference.manifest.baseline_sha256
     key = digest(
-        file.sha256, library.key, baseline_sha256, reference.n_chunks, score.METRICS_VERSION
+        file.sha256,
+        library.key,
+        reference.manifest.baseline_sha256,
+        reference.n_chunks,
+        score.METRICS_VERSION,
+        # a GPU rounds otherwise than a CPU: main's figures must not come from the other one
+        evaluation.gpu_layers,
+        os.environ.get("CUDA_VISIBLE_DEVICES"),
     )
 
     def fill(folder: Path) -> dict[str, object]:
