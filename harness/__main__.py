@@ -11,8 +11,10 @@ from pathlib import Path
 from harness import build, source
 from harness.baseline.make import BaselineRequest, make_baseline
 from harness.domain import Side
-from harness.errors import HarnessError, InfrastructureError
+from harness.errors import HarnessError, InfrastructureError, UsageError
+from harness.gguf_file import read_gguf
 from harness.options import default_cache_dir
+from harness.quantize import parse_recipe
 from harness.report.progress import StreamProgress
 from harness.runtime.library import Library, branch_library, pinned_library
 from harness.store import Store
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _baseline(args: argparse.Namespace) -> int:
+    _require_sound(args)
     store = Store(args.cache_dir.resolve())
     progress = StreamProgress(sys.stderr)
     log = store.folder("logs") / f"baseline-{os.getpid()}.txt"
@@ -107,6 +110,27 @@ def _baseline(args: argparse.Namespace) -> int:
     )
     print(f"use it with: pytest --pr-branch=REF --quant-model={args.out}")
     return 0
+
+
+def _require_sound(args: argparse.Namespace) -> None:
+    """Find what can't work before anything is built."""
+    for name, path in (("bf16", args.bf16), ("corpus", args.corpus), ("imatrix", args.imatrix)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"--{name}: no such file: {path}")
+    read_gguf(args.bf16)
+    try:
+        args.corpus.read_text(encoding="utf-8")
+        shlex.split(args.cmake_args)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--corpus: {args.corpus} is not UTF-8: {error}") from None
+    except ValueError as error:
+        raise UsageError(f"--cmake-args: {error}: {args.cmake_args}") from None
+    if args.ctx < 8 or args.ctx % 2:
+        raise UsageError(f"--ctx: {args.ctx} tokens; an even number of 8 at least is wanted")
+    if not 0 <= args.epsilon < 1:
+        raise UsageError(f"--epsilon: {args.epsilon}; a share from 0 to below 1 is wanted")
+    for name in args.types.split(","):
+        parse_recipe(name.strip(), {})
 
 
 def _library(

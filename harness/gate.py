@@ -29,6 +29,7 @@ from harness.domain import (
     TensorChange,
 )
 from harness.errors import InfrastructureError, PrError
+from harness.ladder import MainLadder
 from harness.measure import Evaluation, measure
 from harness.options import GateConfig
 from harness.quantize import QuantizeInputs
@@ -38,6 +39,7 @@ from harness.store import Store
 
 _MOST_BYTES = 5_000_000_000  # of checkouts, of builds, of scores
 _SPARED_S = 24 * 3600.0  # another run may be using them
+_IN_USE_S = 600.0  # a file just made waits for its evaluation, which then holds its lock
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,12 @@ class _Made:
     """What `prepare` makes.
 
     ``libraries`` are what evaluates each side's files, ``ftypes`` what each
-    tree's llama-quantize knows, ``spare`` main's types that may extend its ladder.
+    tree's llama-quantize knows.
     """
 
     builds: dict[Side, Build]
     libraries: dict[Side, Library]
     ftypes: dict[Side, frozenset[str]]
-    spare: tuple[Recipe, ...]
 
 
 class Gate:
@@ -65,6 +66,7 @@ class Gate:
         self._progress = progress
         self._store = Store(config.cache_dir)
         self._made: _Made | None = None
+        self._opened = time.time()
 
     # ---- before anything takes long -------------------------------------------
 
@@ -80,7 +82,8 @@ class Gate:
             cwd=Path.cwd(),
         )
         names = config.recipes or self._reference.manifest.recipes
-        wanted = tuple(quantize.parse_recipe(n, config.named_recipes) for n in names)
+        parsed = (quantize.parse_recipe(name, config.named_recipes) for name in names)
+        wanted = tuple(dict.fromkeys(parsed))
         quantize.require_imatrix(wanted, self._reference.imatrix)
         if config.evaluator == "pinned":
             pinned_library()
@@ -129,9 +132,7 @@ class Gate:
             trees = self._checkouts
             builds = {side: self._build(trees[side]) for side in (Side.MAIN, Side.PR)}
             ftypes = {side: quantize.ftypes_of(tree.path) for side, tree in trees.items()}
-            self._made = _Made(
-                builds, self._libraries(builds), ftypes, self._spare(trees[Side.MAIN].path)
-            )
+            self._made = _Made(builds, self._libraries(builds), ftypes)
         return self._made
 
     @cached_property
@@ -177,14 +178,6 @@ class Gate:
         pr = branch_library(builds[Side.PR], f"pr {self.source.pr.short}", PrError)
         return {Side.MAIN: main, Side.PR: pr}
 
-    def _spare(self, tree: Path) -> tuple[Recipe, ...]:
-        names = quantize.ftypes_of(tree) - quantize.aliases_of(tree)
-        names -= quantize.UNQUANTIZED | quantize.SPECIAL
-        have_imatrix = self._reference.imatrix is not None
-        return tuple(
-            Recipe(n, n) for n in sorted(names) if have_imatrix or not quantize.needs_imatrix(n)
-        )
-
     # ---- one recipe -------------------------------------------------------------
 
     def run(self, recipe: Recipe) -> ItemResult:
@@ -196,14 +189,15 @@ class Gate:
 
     def _run(self, recipe: Recipe) -> ItemResult:
         started = time.monotonic()
-        pr_file = self._quantized(Side.PR, recipe)
+        # main first: what fails on both sides is not the PR's fault
         main_file = self._quantized(Side.MAIN, recipe) if self._main_knows(recipe) else None
+        pr_file = self._quantized(Side.PR, recipe)
         if main_file is not None and self._is_same(main_file, pr_file):
             same = _figures(pr_file, None)
             return self._result(recipe, judge.identical(recipe.name), same, same, (), started)
-        pr = self._measured(Side.PR, recipe, pr_file)
         main = self._measured(Side.MAIN, recipe, main_file) if main_file is not None else None
-        ladder = self._ladder(recipe, main, pr_file)
+        pr = self._measured(Side.PR, recipe, pr_file)
+        ladder = self._ladder.around(recipe, main, pr_file)
         judgement = judge.judge(
             recipe.name, pr, main, ladder, self._config.policy, self._config.limit_pct
         )
@@ -256,37 +250,22 @@ class Gate:
             progress=self._progress,
         )
 
-    def _ladder(
-        self, recipe: Recipe, main: Measurement | None, pr_file: QuantizedFile
-    ) -> list[Measurement]:
-        """Main's files around the PR's size, measured; just main's own at equal size."""
-        ladder = [main] if main is not None else []
-        if main is not None and main.size_bytes == pr_file.size_bytes:
-            return ladder
-        header_bytes = pr_file.size_bytes - pr_file.tensor_bytes  # names, vocabulary, padding
-        configured = [r for r in self.recipes if self._main_knows(r)]
-        taken = {r.name for r in configured}
-        spare = [r for r in self._prepared().spare if r.name not in taken]
-        for neighbour in judge.bracketing_recipes(
-            pr_file.size_bytes,
-            configured,
-            spare,
-            lambda r: self._main_tensor_bytes(r) + header_bytes,
-        ):
-            if main is None or neighbour.name != recipe.name:
-                file = self._quantized(Side.MAIN, neighbour)
-                ladder.append(self._measured(Side.MAIN, neighbour, file))
-        return ladder
-
-    def _main_tensor_bytes(self, recipe: Recipe) -> int:
-        """How much tensor data main's file has: planned by a dry run, else the file is made."""
-        planned = quantize.planned_bytes(
-            self._prepared().builds[Side.MAIN],
-            recipe,
-            self._inputs,
-            self._log(Side.MAIN, f"{recipe.name}.plan"),
+    @cached_property
+    def _ladder(self) -> MainLadder:
+        made = self._prepared()
+        main = made.builds[Side.MAIN]
+        return MainLadder(
+            recipes=self.recipes,
+            known=made.ftypes[Side.MAIN],
+            has_imatrix=self._reference.imatrix is not None,
+            plan=lambda recipe: quantize.planned_bytes(
+                main, recipe, self._inputs, self._log(Side.MAIN, f"{recipe.name}.plan")
+            ),
+            quantized=lambda recipe: self._quantized(Side.MAIN, recipe),
+            measured=lambda recipe: self._measured(
+                Side.MAIN, recipe, self._quantized(Side.MAIN, recipe)
+            ),
         )
-        return planned or self._quantized(Side.MAIN, recipe).tensor_bytes
 
     # ---- small things -----------------------------------------------------------
 
@@ -302,8 +281,8 @@ class Gate:
         )
 
     def _evict(self) -> None:
-        """Keep the cache within its bound, between recipes: a recipe's own files stay for it."""
-        self._store.evict("quantized", int(self._config.cache_gb * 1e9))
+        """Keep the cache within its bound, between recipes."""
+        self._store.evict("quantized", int(self._config.cache_gb * 1e9), spared_s=_IN_USE_S)
 
     def _log(self, side: Side, name: str) -> Path:
         return self._config.report_dir / "logs" / side.value / f"{name}.txt"
@@ -317,9 +296,13 @@ class Gate:
         changed: tuple[TensorChange, ...],
         started: float,
     ) -> ItemResult:
-        # what was measured by an earlier run has no log in this one's folder
+        # what an earlier run measured has no log of this one
         paths = {side.value: self._log(side, recipe.name) for side in Side}
-        logs = {side: str(path) for side, path in paths.items() if path.exists()}
+        logs = {
+            side: str(path)
+            for side, path in paths.items()
+            if path.exists() and path.stat().st_mtime >= self._opened
+        }
         seconds = time.monotonic() - started
         return ItemResult(recipe.name, judgement, main, pr, changed, seconds, logs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from gguf import GGUFReader
@@ -93,6 +94,11 @@ def _open(path: Path) -> GGUFReader:
     try:
         reader = GGUFReader(path)
     except Exception as error:  # the reader has no error type of its own
+        if "GGMLQuantizationType" in str(error):
+            raise UsageError(
+                f"{path} has a tensor of a type that gguf {version('gguf')} does not know: {error}",
+                hint="install a gguf package that knows it (pip install --upgrade gguf)",
+            ) from None
         raise UsageError(
             f"{path} is truncated or damaged ({path.stat().st_size:,} bytes): {error}",
             hint="fetch the file again and compare its size and SHA-256",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,8 +59,7 @@ def measure(
     )
 
     def fill(folder: Path) -> dict[str, object]:
-        present = file if file.path.exists() else remake()
-        with store.lock("quantized", present.path.parent.name):
+        with _in_use(file, remake, store) as present:
             scores = _evaluate(present, library, reference, evaluation, blame, what, log, progress)
         np.savez(folder / _SCORES, **asdict(scores))
         return {"recipe": file.recipe, "sha256": file.sha256, "library": library.name}
@@ -74,6 +74,19 @@ def measure(
         summary=score.summarize(scores),
         scores=scores,
     )
+
+
+@contextlib.contextmanager
+def _in_use(
+    file: QuantizedFile, remake: Callable[[], QuantizedFile], store: Store
+) -> Iterator[QuantizedFile]:
+    """Hold the file's entry, so that no other process drops it; made again if one just did."""
+    while True:
+        with store.lock("quantized", file.path.parent.name):
+            if file.path.exists():
+                yield file
+                return
+        file = remake()
 
 
 def _evaluate(

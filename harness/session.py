@@ -155,10 +155,10 @@ class Controller(Worker):
     def pytest_sessionstart(self) -> None:
         """Find the user's mistakes before anything takes long."""
         try:
-            self.run.open()
-            self.tally.header = self.run.gate.describe()
             if not self.config.option.collectonly:
                 _empty_report(self.tally.results_path)
+            self.run.open()
+            self.tally.header = self.run.gate.describe()
         except HarnessError as error:
             raise stop(error) from error
         finally:

@@ -1,8 +1,8 @@
 """Content-addressed files: atomic writes, locks, eviction.
 
 Layout: ``<root>/<kind>/<key>/``, one folder an entry, valid only once it holds
-the file ``stamp.json``. Two processes may race: each writes into a temporary
-folder of its own and `os.replace` decides; the lock only saves work.
+the file ``stamp.json``. An entry is made under its lock, in a temporary folder
+that is renamed once it is whole; what a killed run left is removed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.errors import HarnessError, InfrastructureError
+from harness.errors import HarnessError, InfrastructureError, UsageError
 
 STAMP = "stamp.json"
 _FULL_BYTES = 16 << 20
@@ -35,10 +35,16 @@ class Store:
     root: Path
 
     def folder(self, kind: str) -> Path:
-        """Return ``<root>/<kind>``, made if need be."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Return ``<root>/<kind>``, made if need be. Raises UsageError where it can't be."""
         folder = self.root / kind
-        folder.mkdir(exist_ok=True)
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"the cache folder {self.root} can't be used: {error.strerror}",
+                hint="name another one with --quant-cache-dir=DIR",
+            ) from None
         return folder
 
     def find(self, kind: str, key: str) -> Path | None:
@@ -74,6 +80,10 @@ class Store:
             if found is not None:
                 return found
             target = self.folder(kind) / key
+            for leftover in target.parent.glob(
+                f".{key[:16]}-*"
+            ):  # of a killed run: we hold the lock
+                remove_tree(leftover)
             temporary = Path(tempfile.mkdtemp(prefix=f".{key[:16]}-", dir=target.parent))
             try:
                 with disk_full_is_clear(target.parent):

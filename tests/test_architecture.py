@@ -18,6 +18,7 @@ ORDER = [
     "__main__",
     "options",
     "gate",
+    "ladder",
     "measure",
     "report",
     "judge",

@@ -26,6 +26,7 @@ identical model scores that rounding alone, about 4e-11 nats a kept token.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,10 @@ from harness.errors import InfrastructureError
 
 FORMAT_VERSION = 1
 STEPS = 65535
+_DAMAGE = (
+    *(KeyError, ValueError, OSError, EOFError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 class BaselineWriter:
@@ -108,7 +113,7 @@ class Baseline:
             for number in numbers:
                 try:
                     yield _decode(members, number, self.tokens)
-                except (KeyError, ValueError, zipfile.BadZipFile, OSError, EOFError) as error:
+                except _DAMAGE as error:
                     raise _damaged(self.path, f"chunk {number}: {error}") from None
 
 
@@ -121,7 +126,7 @@ def open_baseline(path: Path) -> Baseline:
     try:
         with _opened(path) as members:
             return Baseline(path, np.asarray(members["tokens"], dtype=np.int32))
-    except (KeyError, ValueError, zipfile.BadZipFile, OSError, EOFError) as error:
+    except _DAMAGE as error:
         raise _damaged(path, str(error)) from None
 
 

@@ -9,6 +9,7 @@ from harness.baseline.format import Baseline, open_baseline
 from harness.baseline.manifest import Manifest, find_folder, load_manifest, require_same_model
 from harness.errors import InfrastructureError, UsageError
 from harness.gguf_file import GgufInfo, model_sha256, read_gguf
+from harness.score import METRICS_VERSION
 from harness.store import Store
 
 
@@ -81,14 +82,20 @@ def _open_imatrix(
 
 def _open_baseline(folder: Path, manifest: Manifest, store: Store) -> Baseline:
     path = folder / manifest.baseline_file
-    baseline = open_baseline(path)
-    found = store.sha256_of(path)
+    found = store.sha256_of(path) if path.is_file() else manifest.baseline_sha256
     if found != manifest.baseline_sha256:
         raise InfrastructureError(
             f"{path} is not the baseline of {manifest.name!r}: SHA-256 "
             f"{manifest.baseline_sha256} in its manifest, {found} in the file",
             hint="restore both from the same commit, or make the baseline again",
         )
+    if manifest.metrics_version != METRICS_VERSION:
+        raise InfrastructureError(
+            f"the baseline of {manifest.name!r} is for metrics version "
+            f"{manifest.metrics_version}, this quant-gate has {METRICS_VERSION}",
+            hint="make it again with: python -m harness baseline",
+        )
+    baseline = open_baseline(path)
     if (baseline.n_chunks, baseline.n_ctx) != (manifest.n_chunks, manifest.n_ctx):
         raise InfrastructureError(
             f"{path} has {baseline.n_chunks} chunks of {baseline.n_ctx} tokens, its manifest "

@@ -2,14 +2,13 @@
 
 from harness.judge.compare import judge
 from harness.judge.dominance import dominated_by, mark_dominated
-from harness.judge.ladder import bracketing_recipes
+from harness.judge.ladder import neighbours
 from harness.judge.lines import Bracket, bracket, frontier_line, mixing_line, per_gb_ratio
 from harness.judge.verdict import decide, identical, smallest_effect_pct, whole
 
 __all__ = [
     "Bracket",
     "bracket",
-    "bracketing_recipes",
     "decide",
     "dominated_by",
     "frontier_line",
@@ -17,6 +16,7 @@ __all__ = [
     "judge",
     "mark_dominated",
     "mixing_line",
+    "neighbours",
     "per_gb_ratio",
     "smallest_effect_pct",
     "whole",

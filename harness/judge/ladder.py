@@ -1,35 +1,42 @@
-"""Which of main's recipes bracket a size: the two between which main is interpolated."""
+"""Main's two files around a size: those between which its offer there is interpolated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from harness.domain import Recipe
+from harness.domain import Measurement, Recipe
 
 
-def bracketing_recipes(
+def neighbours(
     size_bytes: int,
-    configured: Sequence[Recipe],
-    spare: Sequence[Recipe],
-    size_of: Callable[[Recipe], int],
-) -> list[Recipe]:
-    """Return the recipe next below and the one next above ``size_bytes``, where there are such.
+    candidates: Sequence[Recipe],
+    estimate: Callable[[Recipe], int],
+    measured: Callable[[Recipe], Measurement],
+) -> list[Measurement]:
+    """Return main's files next below and next above ``size_bytes``, where there are such.
 
-    ``configured`` recipes come first; only on the side where none of them is
-    does a ``spare`` one serve, the nearest. ``size_of`` tells the bytes of
-    main's file. A configured recipe of just this size is the answer alone.
+    ``estimate`` (bytes) only orders the candidates; what counts is the size of
+    the files that ``measured`` makes, and it is called for as few as possible.
+    A larger file that is no better than the one below is no offer of main's:
+    the next one counts. A file of just this size is the answer alone.
     """
-    below: Recipe | None = None
-    above: Recipe | None = None
-    for candidates in (configured, spare):
-        sized = [(size_of(recipe), recipe) for recipe in candidates]
-        if below is None:
-            smaller = [pair for pair in sized if pair[0] <= size_bytes]
-            below = max(smaller, key=lambda pair: pair[0])[1] if smaller else None
-        if above is None:
-            larger = [pair for pair in sized if pair[0] >= size_bytes]
-            above = min(larger, key=lambda pair: pair[0])[1] if larger else None
-        if below is not None and above is not None:
+    order = sorted(candidates, key=estimate)
+    lower = [recipe for recipe in order if estimate(recipe) <= size_bytes]
+    upper = [recipe for recipe in order if estimate(recipe) > size_bytes]
+    below: Measurement | None = None
+    while lower and below is None:
+        found = measured(lower[-1])
+        if found.size_bytes <= size_bytes:
+            below = found
+        else:  # the estimate was a little low
+            upper.insert(0, lower[-1])
+        lower.pop()
+    for recipe in upper:
+        if below is not None and below.size_bytes == size_bytes:
             break
-    found = [recipe for recipe in (below, above) if recipe is not None]
-    return found[:1] if len(found) == 2 and found[0].name == found[1].name else found
+        found = measured(recipe)
+        if found.size_bytes <= size_bytes:  # the estimate was a little high
+            below = found
+        elif below is None or found.summary.mean_kld < below.summary.mean_kld:
+            return [found] if below is None else [below, found]
+    return [below] if below is not None else []

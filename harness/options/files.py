@@ -70,6 +70,8 @@ def _load_toml(path: Path) -> dict[str, Any]:
 
 
 def _check_keys(path: Path, table: Mapping[str, Any], legal: Collection[str]) -> None:
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{path}: [tool.quant-gate] is a table of options, not {table!r}")
     for key in table:
         if key == "pr-branch":
             raise UsageError(

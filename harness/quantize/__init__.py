@@ -4,22 +4,19 @@ from harness.quantize.files import QuantizeInputs, changed_tensors, quantize
 from harness.quantize.plan import planned_bytes
 from harness.quantize.recipes import (
     SHIPPED,
-    SPECIAL,
     UNQUANTIZED,
-    aliases_of,
     ftypes_of,
     named_recipe,
     needs_imatrix,
     parse_recipe,
     require_imatrix,
+    rungs,
 )
 
 __all__ = [
     "SHIPPED",
-    "SPECIAL",
     "UNQUANTIZED",
     "QuantizeInputs",
-    "aliases_of",
     "changed_tensors",
     "ftypes_of",
     "named_recipe",
@@ -28,4 +25,5 @@ __all__ = [
     "planned_bytes",
     "quantize",
     "require_imatrix",
+    "rungs",
 ]

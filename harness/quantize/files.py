@@ -24,6 +24,8 @@ from harness.store import Store, digest, file_sha256
 
 _COUNTER = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 _FILE = "model.gguf"
+_IMATRIX = "imatrix.gguf"
+_FORMAT = 1  # of an entry: raise it when its record or the command's meaning changes
 _TIMEOUT_S = 24 * 3600.0
 
 
@@ -52,7 +54,12 @@ def quantize(
     InfrastructureError when the disk can't take the file.
     """
     key = digest(
-        build.key, recipe.ftype, recipe.arguments, inputs.model_sha256, inputs.imatrix_sha256
+        _FORMAT,
+        build.key,
+        recipe.ftype,
+        recipe.arguments,
+        inputs.model_sha256,
+        inputs.imatrix_sha256,
     )
 
     def fill(folder: Path) -> dict[str, object]:
@@ -100,9 +107,12 @@ def _run(
     progress: Progress,
 ) -> None:
     command = [str(build.quantize)]
+    link = target.with_name(_IMATRIX)
     if inputs.imatrix is not None:
-        command += ["--imatrix", str(inputs.imatrix)]
-    command += [*recipe.arguments, str(inputs.model.path), str(target), recipe.ftype]
+        # llama-quantize writes the name into the file: one name, wherever the imatrix lies
+        link.symlink_to(inputs.imatrix)
+        command += ["--imatrix", _IMATRIX]
+    command += [*recipe.arguments, str(inputs.model.path.resolve()), target.name, recipe.ftype]
     command.append(str(inputs.threads))
     what = f"quantize {build.side} {recipe.name}"
 
@@ -114,12 +124,14 @@ def _run(
     finished = sandbox.run(
         command,
         log=log,
+        cwd=target.parent,
         # gdb's backtrace would push the reason out of the log's last lines
         environment={"GGML_NO_BACKTRACE": "1"},
         timeout_s=_TIMEOUT_S,
         on_line=on_line,
     )
     progress.finish(what)
+    link.unlink(missing_ok=True)
     if finished.returncode == 0 and target.exists():
         return
     ending = f"ended by {finished.signal}" if finished.signal else f"exit {finished.returncode}"

@@ -29,10 +29,15 @@ NEEDS_IMATRIX = frozenset(
 # Not quantizations: nothing diverges, or nothing is compared.
 UNQUANTIZED = frozenset(["F32", "F16", "BF16", "COPY"])
 
-# For models that were trained for them; in others they are no step of the ladder.
-SPECIAL = frozenset(["Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "MXFP4_MOE", "NVFP4"])
+# llama.cpp's types in the order of size, each better than the one before: what main offers.
+# Legacy types and those for models trained in them are no step of it.
+RUNGS = (
+    *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S"),
+    *("IQ3_M", "IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0", "BF16"),
+)
+RUNGS_WITHOUT_IMATRIX = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L")
 
-_OPTION = re.compile(r'\{\s*"([A-Z0-9_]+)"\s*,\s*LLAMA_FTYPE_\w+\s*,\s*"([^"]*)"')
+_OPTION = re.compile(r'\{\s*"([A-Z0-9_]+)"\s*,\s*LLAMA_FTYPE_\w+\s*,')
 
 # What a recipe may pass on: how tensors are typed, never where files are written.
 _ARGUMENTS = {
@@ -90,6 +95,26 @@ def _check_arguments(name: str, words: list[str]) -> None:
         raise UsageError(f"recipe {name}: {words[-1]} lacks its value")
 
 
+def rungs(
+    recipe: Recipe, configured: Collection[Recipe], known: Collection[str], has_imatrix: bool
+) -> list[Recipe]:
+    """Return the recipes whose main files may stand beside the PR's file of ``recipe``.
+
+    Main's own file of it, and main's types: a fixed list, so that a verdict
+    does not depend on which other recipes a run was asked for. Plain types that
+    are configured and not in the list (a fork's) are taken, too.
+    """
+    names = list(RUNGS if has_imatrix else (*RUNGS_WITHOUT_IMATRIX, *RUNGS))
+    names += [r.ftype for r in configured if not r.arguments]
+    own = recipe if not known or recipe.ftype in known else None
+    plain = [
+        Recipe(name, name)
+        for name in dict.fromkeys(names)
+        if name in known and (has_imatrix or not needs_imatrix(name))
+    ]
+    return [*([own] if own else []), *(r for r in plain if r != own)]
+
+
 def ftypes_of(tree: Path) -> frozenset[str]:
     """Return the ftypes that the tree's llama-quantize knows, read from its source.
 
@@ -99,17 +124,7 @@ def ftypes_of(tree: Path) -> frozenset[str]:
     for folder in ("tools", "examples"):
         source = tree / folder / "quantize" / "quantize.cpp"
         if source.is_file():
-            return frozenset(n for n, _ in _OPTION.findall(source.read_text(errors="replace")))
-    return frozenset()
-
-
-def aliases_of(tree: Path) -> frozenset[str]:
-    """Return the names that only stand for another type (``Q4_K`` for ``Q4_K_M``)."""
-    for folder in ("tools", "examples"):
-        source = tree / folder / "quantize" / "quantize.cpp"
-        if source.is_file():
-            found = _OPTION.findall(source.read_text(errors="replace"))
-            return frozenset(name for name, text in found if text.startswith("alias"))
+            return frozenset(_OPTION.findall(source.read_text(errors="replace")))
     return frozenset()
 
 
@@ -118,11 +133,16 @@ def needs_imatrix(ftype: str) -> bool:
     return ftype in NEEDS_IMATRIX
 
 
+def _wants_imatrix(recipe: Recipe) -> bool:
+    types = {word.rpartition("=")[2].upper() for word in recipe.arguments}
+    return needs_imatrix(recipe.ftype) or bool(types & (NEEDS_IMATRIX - {"Q2_K_S"}))
+
+
 def require_imatrix(recipes: Collection[Recipe], imatrix: Path | None) -> None:
     """Raise UsageError, before anything is built, where a recipe can't do without an imatrix."""
     if imatrix is not None:
         return
-    needy = [r.name for r in recipes if needs_imatrix(r.ftype)]
+    needy = [r.name for r in recipes if _wants_imatrix(r)]
     if needy:
         raise UsageError(
             f"{', '.join(needy)}: llama-quantize makes no such file without an "

@@ -1,6 +1,7 @@
 """Each outcome that a user can meet, on real branches of a real llama.cpp."""
 
 import json
+import re
 
 import pytest
 from gate_runs import run_pytest
@@ -44,8 +45,12 @@ def test_a_branch_that_harms_fails_and_names_recipe_figures_and_tensors(demo_run
         assert f"{item['main']['mean_kld']:.4f}" in first
         assert f"{item['pr']['mean_kld']:.4f}" in first
         assert "95 % CI" in first
-    assert "rerun" in run.output
-    assert "-> " in run.output
+        change = item["changed_tensors"][0]
+        kind = re.sub(r"^blk[.]\d+", "blk.*", change["name"])
+        assert f"{kind} {change['main_type']} -> {change['pr_type']}" in run.output
+        assert f"pytest --pr-branch=demo/worse --quant-repo=demo quant-gate::{item['recipe']}" in (
+            run.output
+        )
 
 
 def test_a_bigger_file_with_less_divergence_can_still_be_worse(demo_run):
@@ -118,11 +123,12 @@ def test_two_workers_say_what_one_process_says(demo_run, tmp_path):
     assert figures(spread) == figures(alone)
 
 
-def test_one_recipe_alone_is_judged_like_in_the_whole_ladder(demo_run, tmp_path):
-    whole = gate(demo_run, "bigger-file")
-    alone = run_pytest(tmp_path, "--pr-branch=demo/bigger-file", *QUIET, "-k", "IQ2_XXS")
-    assert [i["recipe"] for i in alone.results["items"]] == ["IQ2_XXS"]
-    assert alone.item("IQ2_XXS")["equal_size"] == whole.item("IQ2_XXS")["equal_size"]
+@pytest.mark.parametrize("types", ["IQ1_M", "IQ1_M,IQ3_XXS", "Q4_K_M,IQ1_M"])
+def test_a_verdict_does_not_depend_on_what_else_was_asked_for(demo_run, types):
+    whole = gate(demo_run, "bigger-file").item("IQ1_M")
+    other = demo_run("--pr-branch=demo/bigger-file", *QUIET, f"--quant-types={types}")
+    for key in ("verdict", "equal_size", "per_gb", "frontier"):
+        assert other.item("IQ1_M")[key] == whole[key]
 
 
 def test_each_sides_own_library_says_the_same_where_inference_is_the_same(demo_run):

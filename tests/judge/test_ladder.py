@@ -1,45 +1,70 @@
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.domain import Recipe
-from harness.judge import bracketing_recipes
+from harness.judge import neighbours
+
+CHUNKS = np.ones(8)
 
 
-def recipes(sizes):
-    return {Recipe(f"R{i}", "X"): size for i, size in enumerate(sizes)}
+@pytest.fixture(scope="session")
+def around(measurement):
+    """Bracket a size among files given as name=(bytes, KLD); ``off`` falsifies the estimates."""
+
+    def run(size, off=0, **files):
+        calls = []
+
+        def measured(recipe):
+            calls.append(recipe.name)
+            size_bytes, kld = files[recipe.name]
+            return measurement(recipe.name, size_bytes, kld * CHUNKS)
+
+        found = neighbours(
+            size,
+            [Recipe(name, name) for name in files],
+            lambda recipe: files[recipe.name][0] + off,
+            measured,
+        )
+        return [m.recipe for m in found], calls
+
+    return run
 
 
-def bracket(size, configured, spare=()):
-    known = recipes([*configured, *spare])
-    names = list(known)
-    found = bracketing_recipes(
-        size, names[: len(configured)], names[len(configured) :], known.__getitem__
-    )
-    return [known[r] for r in found]
+LADDER = {"a": (10, 0.4), "b": (20, 0.3), "c": (30, 0.2), "d": (40, 0.1)}
 
 
-def test_the_nearest_on_either_side():
-    assert bracket(25, [10, 20, 30, 40]) == [20, 30]
+def test_the_nearest_on_either_side_and_no_other_is_measured(around):
+    assert around(25, **LADDER) == (["b", "c"], ["b", "c"])
 
 
-def test_a_recipe_of_just_this_size_is_the_answer_alone():
-    assert bracket(20, [10, 20, 30]) == [20]
+def test_a_file_of_just_this_size_is_the_answer_alone(around):
+    assert around(20, **LADDER) == (["b"], ["b"])
 
 
-def test_a_spare_recipe_serves_only_where_none_is_configured():
-    assert bracket(50, [10, 20], spare=[15, 45, 60, 90]) == [20, 60]
-    assert bracket(5, [10, 20], spare=[1, 3, 6]) == [3, 10]
+def test_outside_there_is_one_neighbour_at_most(around):
+    assert around(5, **LADDER)[0] == ["a"]
+    assert around(50, **LADDER)[0] == ["d"]
+    assert around(50) == ([], [])
 
 
-def test_nothing_brackets_what_lies_outside():
-    assert bracket(99, [10, 20], spare=[30]) == [20]
+def test_a_larger_file_that_is_no_better_is_no_offer(around):
+    files = {**LADDER, "c": (30, 0.35)}
+    assert around(25, **files)[0] == ["b", "d"]
 
 
-@given(st.integers(0, 100), st.lists(st.integers(0, 100)), st.lists(st.integers(0, 100)))
-def test_what_is_found_encloses_the_size(size, configured, spare):
-    found = bracket(size, configured, spare)
-    both = [*configured, *spare]
-    if any(s <= size for s in both) and any(s >= size for s in both):
-        assert min(found) <= size <= max(found)
-    inside = [s for s in configured if min(found, default=0) < s < max(found, default=0)]
-    assert not [s for s in inside if s != size and len(found) == 2]
+@pytest.mark.parametrize("off", [-3, 3])
+def test_the_real_sizes_decide_where_estimates_are_off(around, off):
+    assert around(28, off=off, **LADDER)[0] == ["b", "c"]
+    assert around(32, off=off, **LADDER)[0] == ["c", "d"]
+
+
+@given(st.integers(0, 60), st.integers(-5, 5), st.lists(st.integers(1, 50), unique=True))
+def test_what_is_found_encloses_the_size_without_a_gap(around, size, off, sizes):
+    files = {f"R{i}": (s, 1 / s) for i, s in enumerate(sizes)}
+    found = sorted(files[name][0] for name in around(size, off=off, **files)[0])
+    if size in sizes:
+        assert found == [size]
+    elif any(s < size for s in sizes) and any(s > size for s in sizes):
+        assert found == [max(s for s in sizes if s < size), min(s for s in sizes if s > size)]

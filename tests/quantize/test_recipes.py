@@ -5,11 +5,12 @@ import pytest
 from harness.domain import Recipe
 from harness.errors import UsageError
 from harness.quantize import (
-    aliases_of,
+    SHIPPED,
     ftypes_of,
     named_recipe,
     parse_recipe,
     require_imatrix,
+    rungs,
 )
 
 TABLE = """
@@ -33,7 +34,6 @@ def tree(request, tmp_path) -> Path:
 
 def test_a_tree_tells_its_types_without_a_build(tree):
     assert ftypes_of(tree) == {"Q4_0", "IQ2_XXS", "Q2_K", "Q4_K", "COPY"}
-    assert aliases_of(tree) == {"Q4_K"}
 
 
 def test_a_tree_without_the_table_knows_nothing(tmp_path):
@@ -85,8 +85,35 @@ def test_a_bad_named_recipe_is_refused(text, complaint):
 
 
 def test_a_missing_imatrix_is_found_before_anything_is_built(tmp_path):
+    override = Recipe("over", "Q4_K_M", ("--tensor-type", "ffn_down=iq2_xxs"))
     recipes = [Recipe("IQ2_XXS", "IQ2_XXS"), Recipe("Q4_0", "Q4_0"), Recipe("mine", "IQ1_M")]
-    with pytest.raises(UsageError, match=r"IQ2_XXS, mine: .*importance matrix"):
-        require_imatrix(recipes, None)
+    with pytest.raises(UsageError, match=r"IQ2_XXS, mine, over: .*importance matrix"):
+        require_imatrix([*recipes, override], None)
     require_imatrix(recipes[1:2], None)
     require_imatrix(recipes, tmp_path / "imatrix.gguf")
+
+
+KNOWN = {"IQ1_M", "IQ2_XXS", "IQ2_XS", "Q2_K", "Q4_0", "Q4_K_M", "TQ1_0", "BF16", "F16", "IQ2_KS"}
+IQ2_XXS, Q2_K_L = Recipe("IQ2_XXS", "IQ2_XXS"), SHIPPED["Q2_K_L"]
+
+
+def names(*arguments):
+    return [recipe.name for recipe in rungs(*arguments)]
+
+
+def test_what_stands_beside_a_file_does_not_depend_on_what_else_was_asked_for():
+    alone = names(IQ2_XXS, [IQ2_XXS], KNOWN, True)
+    assert set(alone) == {"IQ1_M", "IQ2_XXS", "IQ2_XS", "Q4_K_M", "BF16"}
+    everything = [IQ2_XXS, Q2_K_L, Recipe("Q4_K_M", "Q4_K_M")]
+    assert names(IQ2_XXS, everything, KNOWN, True) == alone
+
+
+def test_a_recipe_stands_beside_itself_and_a_forks_types_count():
+    assert names(Q2_K_L, [Q2_K_L], KNOWN, True)[0] == "Q2_K_L"
+    fork = Recipe("IQ2_KS", "IQ2_KS")
+    assert "IQ2_KS" in names(IQ2_XXS, [IQ2_XXS, fork], KNOWN, True)
+    assert "NEW" not in names(Recipe("NEW", "NEW"), [], KNOWN, True)
+
+
+def test_without_an_imatrix_the_k_types_fill_in():
+    assert names(Recipe("Q4_K_M", "Q4_K_M"), [], KNOWN, False) == ["Q4_K_M", "Q2_K", "BF16"]
