@@ -4,7 +4,7 @@ from harness.judge.compare import judge
 from harness.judge.dominance import dominated_by, mark_dominated
 from harness.judge.ladder import neighbours
 from harness.judge.lines import Bracket, bracket, frontier_line, mixing_line, per_gb_ratio
-from harness.judge.verdict import decide, identical, smallest_effect_pct, whole
+from harness.judge.verdict import decide, identical, smallest_effect_pct
 
 __all__ = [
     "Bracket",
@@ -19,5 +19,4 @@ __all__ = [
     "neighbours",
     "per_gb_ratio",
     "smallest_effect_pct",
-    "whole",
 ]

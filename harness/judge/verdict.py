@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from harness.domain import Effect, Judgement, Verdict
 
@@ -49,18 +48,6 @@ def identical(recipe: str) -> Judgement:
         same_top_diff=None,
         note="identical files",
     )
-
-
-def whole(judgements: Iterable[Judgement]) -> Verdict:
-    """Judge the run: WORSE if any recipe is, else INCONCLUSIVE if any, else BETTER if any.
-
-    Without any judgement nothing was shown: INCONCLUSIVE.
-    """
-    verdicts = {judgement.verdict for judgement in judgements}
-    for verdict in (Verdict.WORSE, Verdict.INCONCLUSIVE, Verdict.BETTER):
-        if verdict in verdicts:
-            return verdict
-    return Verdict.SAME if verdicts else Verdict.INCONCLUSIVE
 
 
 def smallest_effect_pct(effect: Effect, limit_pct: float) -> float:

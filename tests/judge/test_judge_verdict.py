@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.domain import Effect, Verdict
-from harness.judge import decide, identical, smallest_effect_pct, whole
+from harness.judge import decide, identical, smallest_effect_pct
 
 LIMIT_PCT = 1.0
 
@@ -80,21 +79,6 @@ def test_identical_files() -> None:
     assert result.verdict is Verdict.SAME
     assert result.note == "identical files"
     assert result.equal_size == result.per_gb == result.frontier == Effect(0.0, 0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "verdict"),
-    [
-        ("BETTER SAME INCONCLUSIVE WORSE", Verdict.WORSE),
-        ("BETTER SAME INCONCLUSIVE", Verdict.INCONCLUSIVE),
-        ("SAME BETTER", Verdict.BETTER),
-        ("SAME SAME", Verdict.SAME),
-        ("", Verdict.INCONCLUSIVE),  # nothing was shown
-    ],
-)
-def test_the_whole_run(verdicts: str, verdict: Verdict) -> None:
-    judgements = [replace(identical("X"), verdict=Verdict(v)) for v in verdicts.split()]
-    assert whole(judgements) is verdict
 
 
 def test_the_smallest_effect_is_the_half_width_but_never_under_the_limit() -> None:
