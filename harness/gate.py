@@ -28,7 +28,7 @@ from harness.domain import (
     Source,
     TensorChange,
 )
-from harness.errors import InfrastructureError, PrError
+from harness.errors import InfrastructureError, PrError, UsageError
 from harness.ladder import MainLadder
 from harness.measure import Evaluation, measure
 from harness.options import GateConfig
@@ -93,6 +93,12 @@ class Gate:
         self.source = source.resolve(
             self._repository, config.pr_branch, config.main_branch, config.main_at
         )
+        if self.source.main.sha == self.source.pr.sha:
+            raise UsageError(
+                f"{config.pr_branch} has no commits of its own: it and main "
+                f"({self.source.main.ref}) are both {self.source.main.short}",
+                hint="is it merged already? --main-branch=REF names what to compare it with",
+            )
         self._require_known(wanted)
         self.recipes = wanted
 
@@ -113,10 +119,12 @@ class Gate:
             ),
             (
                 "corpus",
-                f"{manifest.corpus_name}, {reference.n_chunks} chunks of {manifest.n_ctx} tokens, "
-                f"BF16 PPL {manifest.ppl:.3f}",
+                f"{manifest.corpus_name}, {reference.n_chunks} of {manifest.n_chunks} chunks of "
+                f"{manifest.n_ctx} tokens (BF16 PPL {manifest.ppl:.3f} on all)",
             ),
+            ("imatrix", f"sha256 {reference.imatrix_sha256[:12]}" if reference.imatrix else "none"),
             ("recipes", ", ".join(r.name for r in self.recipes)),
+            ("policy", f"{config.policy}, limit +{config.limit_pct:g} %"),
             ("evaluator", f"{self._evaluator.mode} ({self._evaluator.reason})"),
             ("sandbox", sandbox.describe()),
         ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from harness import runtime, score
 from harness.baseline import Reference
 from harness.domain import Measurement, Progress, QuantizedFile, TokenScores
 from harness.errors import HarnessError
-from harness.store import Store, digest
+from harness.store import Store, digest, file_sha256, remove_tree
 
 _SCORES = "scores.npz"
 
@@ -64,8 +66,12 @@ def measure(
         np.savez(folder / _SCORES, **asdict(scores))
         return {"recipe": file.recipe, "sha256": file.sha256, "library": library.name}
 
-    with np.load(store.make("scores", key, fill) / _SCORES) as saved:
-        scores = TokenScores(**saved)
+    try:
+        scores = _load(store.make("scores", key, fill))
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        with store.lock("scores", key):  # damaged since they were written: score again
+            remove_tree(store.folder("scores") / key)
+        scores = _load(store.make("scores", key, fill))
     return Measurement(
         recipe=file.recipe,
         size_bytes=file.size_bytes,
@@ -76,16 +82,26 @@ def measure(
     )
 
 
+def _load(folder: Path) -> TokenScores:
+    with np.load(folder / _SCORES) as saved:
+        return TokenScores(**saved)
+
+
 @contextlib.contextmanager
 def _in_use(
     file: QuantizedFile, remake: Callable[[], QuantizedFile], store: Store
 ) -> Iterator[QuantizedFile]:
-    """Hold the file's entry, so that no other process drops it; made again if one just did."""
+    """Hold the file's entry, so that no other process drops it.
+
+    It is made again where one just did, and where its bytes are no longer those
+    that were hashed when it was made.
+    """
     while True:
         with store.lock("quantized", file.path.parent.name):
-            if file.path.exists():
+            if file.path.exists() and file_sha256(file.path) == file.sha256:
                 yield file
                 return
+            remove_tree(file.path.parent)
         file = remake()
 
 

@@ -263,7 +263,9 @@ class Controller(Worker):
 def _empty_report(results: Path) -> None:
     """Make the report's folder and take an older run's results away."""
     try:
-        results.parent.mkdir(parents=True, exist_ok=True)
+        if not results.parent.exists():
+            results.parent.mkdir(parents=True)
+            (results.parent / ".gitignore").write_text("*\n")
         write_atomically(results, b"")
         results.unlink()
     except OSError as error:

@@ -177,7 +177,7 @@ def no_space(where: Path, met: str) -> InfrastructureError:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder, read-only parts of it too."""
+    """Remove a folder if it is there, read-only parts of it too."""
 
     def make_writable(function: Callable[[str], object], name: str, _: object) -> None:
         for target in (Path(name).parent, Path(name)):
@@ -186,7 +186,8 @@ def remove_tree(path: Path) -> None:
         with contextlib.suppress(OSError):
             function(name)
 
-    shutil.rmtree(path, onerror=make_writable)
+    if path.exists():
+        shutil.rmtree(path, onerror=make_writable)
 
 
 def folder_bytes(path: Path) -> int:

@@ -24,7 +24,7 @@ _CHANGES_CODE = ("NVCC_CCBIN", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CUDAH
 class Toolchain:
     """cmake and ninja, and what else decides the bytes of a build.
 
-    ``identity`` names each program's path and version and the processor: llama.cpp
+    ``identity`` names each compiler's path and version and the processor: llama.cpp
     compiles for the machine that it is on (``-march=native``).
     """
 
@@ -61,7 +61,11 @@ def find_toolchain(cmake_args: Sequence[str]) -> Toolchain:
             "CUDA compiler",
             "nvidia-cuda-toolkit",
         )
-    identity = {name: f"{path} {_version(path)}" for name, path in programs.items()}
+    identity = {
+        # cmake and ninja come with each Python environment; where they lie changes no code
+        name: _version(path) if name in ("cmake", "ninja") else f"{path} {_version(path)}"
+        for name, path in programs.items()
+    }
     identity |= {name: os.environ[name] for name in _CHANGES_CODE if name in os.environ}
     return Toolchain(cmake, ninja, identity | {"processor": _processor()})
 

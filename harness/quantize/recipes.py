@@ -60,7 +60,7 @@ def parse_recipe(name: str, named: Mapping[str, Recipe], known: Collection[str] 
     """
     recipe = named.get(name) or SHIPPED.get(name.upper()) or Recipe(name.upper(), name.upper())
     if known and recipe.ftype not in known:
-        names = sorted({*known, *named, *SHIPPED} - UNQUANTIZED)
+        names = sorted({*known, *named, *SHIPPED} - UNQUANTIZED - {recipe.name, recipe.ftype})
         close = difflib.get_close_matches(recipe.ftype, names, n=3) or names
         raise UsageError(
             f"unknown recipe {name!r}: neither branch's llama-quantize knows "

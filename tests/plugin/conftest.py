@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def _no_outer_xdist(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.fixture(autouse=True, scope="module")
+def _no_outer_xdist() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WORKER", "WORKER_COUNT", "TESTRUNUID"):
+            patch.delenv(f"PYTEST_XDIST_{name}", raising=False)
+        yield
