@@ -159,6 +159,7 @@ def test_the_pinned_library_measures_what_mains_does(demo_run, main_build, monke
     ("arguments", "code", "complaint"),
     [
         (["--pr-branch=demo/bettr"], 4, "demo/better"),
+        (["--pr-branch=main"], 4, "no commits of its own"),
         (["--pr-branch=demo/better", "--quant-types=IQ2_XXL"], 4, "IQ2_XXS"),
         (["--pr-branch=demo/better", "--quant-repo=/nonexistent"], 4, "/nonexistent"),
         (["--pr-branch=demo/better", "--quant-bf16=/nonexistent.gguf"], 4, "no such model file"),
